@@ -1,0 +1,3 @@
+"""Virtual research environments: closed, patched, from one stack file."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,59 @@
+"""The operators' keys: which public ones go onto machines, which private one launches. Never holds a private key."""
+
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from vre.config import Config
+from vre.errors import Finding
+from vre.fields import PublicKey
+from vre.paths import project, state
+
+STATE = ".vre/"
+
+
+def located(path: str) -> Path:
+    """Return where a path of a stack file leads: `.vre/` is the folder of this checkout's state, `~` one's home."""
+    if path.startswith(STATE):
+        return state() / path.removeprefix(STATE)
+    return project() / Path(path).expanduser()
+
+
+def keys(config: Config) -> tuple[str, ...]:
+    """Return every operator's public key as one line, those in files read. Call `check` first."""
+    lines = (located(key).read_text().strip() if _is_path(key) else key for key in config.access.keys)
+    return tuple(dict.fromkeys(lines))
+
+
+def identity(config: Config) -> str:
+    """Return the path of the private key that launches, or nothing for the agent's and the default ones."""
+    if config.access.identity:
+        return str(located(config.access.identity))
+    beside = (located(key).with_suffix("") for key in config.access.keys if _is_path(key))
+    return next((str(path) for path in beside if path.exists()), "")
+
+
+def check(config: Config) -> list[Finding]:
+    """Return what is wrong with the files that the keys stand in."""
+    found = [
+        Finding(key=f"vre:access.keys.{index}", reason=reason, example="make setup makes .vre/id_ed25519.pub")
+        for index, key in enumerate(config.access.keys)
+        if _is_path(key) and (reason := _fault(located(key)))
+    ]
+    if config.access.identity and not located(config.access.identity).exists():
+        found.append(Finding(key="vre:access.identity", reason=f"there is no file {located(config.access.identity)}"))
+    return found
+
+
+def _is_path(key: str) -> bool:
+    return key.endswith(".pub") and " " not in key
+
+
+def _fault(file: Path) -> str:
+    try:
+        TypeAdapter(PublicKey).validate_python(file.read_text().strip())
+    except (OSError, UnicodeDecodeError):
+        return f"{file} cannot be read"
+    except ValidationError as error:
+        return f"{file}: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+    return ""
