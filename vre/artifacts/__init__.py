@@ -1,0 +1,1 @@
+"""What is built once and kept: programs and container images, each under a key of everything that went into it."""

@@ -1,0 +1,132 @@
+"""Debian roots with mmdebstrap, from the mirror this machine already uses."""
+
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from vre.artifacts.sandbox import inside
+from vre.errors import VreError
+from vre.progress import Report
+from vre.run import run
+
+EPOCH = 1767225600  # 2026-01-01: no file of ours is newer, so that the same packages give the same bytes
+EXCLUDED = (
+    "/usr/share/man/*",
+    "/usr/share/info/*",
+    "/usr/share/locale/*",
+    "/usr/share/i18n/locales/*",
+    "/usr/share/doc/*",
+    "/usr/share/lintian/*",
+    "/usr/share/bug/*",
+)
+KEPT = ("/usr/share/doc/*/copyright",)  # the licences
+
+
+def bootstrap(
+    target: Path, *, suite: str, packages: Sequence[str], report: Report, keep_lists: bool = False, hook: str = ""
+) -> None:
+    """Make a Debian root as the tar file `target`. `hook` is a command that mmdebstrap runs with the root as $1.
+
+    With `keep_lists` apt's package lists stay, so that the first update is a quick revalidation.
+    Raises VreError when a package is not to be had.
+    """
+    report(f"Debian {suite}: {len(packages)} packages and what they need")
+    command: list[str | Path] = [
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=minbase",
+        "--skip=output/dev",
+        "--include",
+        ",".join(packages),
+    ]
+    command += ['--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"']
+    command += ['--aptopt=Acquire::Retries "5"']
+    command += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
+    command += [f"--dpkgopt=path-include={pattern}" for pattern in KEPT]
+    command += ["--skip=cleanup/apt/lists"] if keep_lists else []
+    command += [f"--customize-hook={hook}"] if hook else []
+    part = target.with_suffix(".part.tar")
+    run(
+        [*command, suite, part, *sources(suite)],
+        env={"SOURCE_DATE_EPOCH": str(EPOCH)},
+        hint="is the Debian mirror reachable? VRE_DEBIAN_MIRROR names another one",
+    )
+    part.rename(target)
+
+
+def sources(suite: str) -> list[str]:
+    """Return the apt source lines to build from: VRE_DEBIAN_MIRROR, else this machine's own mirror, else none.
+
+    None means mmdebstrap's own default, which is Debian's.
+    """
+    given = os.environ.get("VRE_DEBIAN_MIRROR", "").rstrip("/")
+    if given:
+        return source_lines(suite, given, f"{given.removesuffix('/debian')}/debian-security")
+    if platform.freedesktop_os_release().get("ID") != "debian" or not shutil.which("apt-get"):
+        return []
+    listed = run(["apt-get", "indextargets", "--format", "$(LABEL)\t$(RELEASE)\t$(REPO_URI)"])
+    mirrors = configured_mirrors(listed)
+    if mirrors is None:
+        return []
+    return source_lines(suite, *mirrors)
+
+
+def source_lines(suite: str, mirror: str, security: str) -> list[str]:
+    """Return the three source lines of a stable suite."""
+    return [
+        f"deb {mirror} {suite} main",
+        f"deb {mirror} {suite}-updates main",
+        f"deb {security} {suite}-security main",
+    ]
+
+
+def configured_mirrors(listed: str) -> tuple[str, str] | None:
+    """Return the mirror and the security mirror out of `apt-get indextargets`' lines of label, release and address."""
+    found: dict[str, str] = {}
+    for line in listed.splitlines():
+        label, release, address = [*line.split("\t"), "", ""][:3]
+        if label in {"Debian", "Debian-Security"} and "backports" not in release:
+            found.setdefault(label, address.rstrip("/"))
+    if "Debian" not in found or "Debian-Security" not in found:
+        return None
+    return found["Debian"], found["Debian-Security"]
+
+
+def deb822(lines: str) -> str:
+    """Return one-line sources in the form that Debian's own images have today, checked with Debian's keys only."""
+    entries = [line.split() for line in lines.splitlines() if line.startswith("deb ")]
+    keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    form = "Types: deb\nURIs: {}\nSuites: {}\nComponents: {}\nSigned-By: {}\n"
+    return "\n".join(form.format(*words[-3:], keys) for words in entries)
+
+
+def compile_python(root: Path, places: Sequence[str]) -> None:
+    """Compile Python's modules in a root, never to be compared with their sources: imports are quicker by far.
+
+    A package that is upgraded later compiles its own again.
+    """
+    found = sorted(f"/{path.relative_to(root)}" for place in places for path in root.glob(place.lstrip("/")))
+    options = ["-q", "-f", "-j0", "--invalidation-mode", "unchecked-hash", "-x", "/tests?/"]
+    inside(root, ["python3", "-m", "compileall", *options, *found])
+
+
+def unpack(archive: Path, root: Path) -> None:
+    """Unpack a root made by `bootstrap`, owners, devices and attributes included. Raises VreError."""
+    if os.geteuid():
+        raise VreError("the images are built as root", hint="run it as root, or with sudo")
+    root.mkdir(parents=True)
+    run(
+        [
+            "tar",
+            "--extract",
+            "--file",
+            archive,
+            "--directory",
+            root,
+            "--numeric-owner",
+            "--xattrs",
+            "--xattrs-include=*",
+        ]
+    )

@@ -1,0 +1,139 @@
+"""OCI images as files: layers and layouts with umoci, no daemon, the same bytes from the same inputs."""
+
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vre.artifacts.debian import EPOCH
+from vre.errors import VreError
+from vre.run import run
+
+CREATED = "2026-01-01T00:00:00Z"  # EPOCH, as OCI writes it
+CONTAINERD_NAME = "io.containerd.image.name"  # the annotation containerd's import takes an image's name from
+TAG = "image"  # the one tag inside a layout that holds one image
+HISTORY = ("--history.created", CREATED, "--history.author", "vre")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a container runtime is told about an image."""
+
+    user: str
+    entrypoint: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    folder: str = "/"
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def start(layout: Path, base: Path | None = None) -> None:
+    """Begin a layout with one image: empty, or sharing every layer of the layout `base`."""
+    if base is None:
+        run(["umoci", "init", "--layout", layout])
+        run(["umoci", "new", "--image", f"{layout}:{TAG}"])
+    else:
+        shutil.copytree(base, layout, copy_function=os.link)
+        index = layout / "index.json"
+        text = index.read_text()
+        index.unlink()  # a link to the base's own
+        index.write_text(text)
+
+
+def add_layer(layout: Path, archive: Path, why: str) -> None:
+    """Add a tar file as the top layer."""
+    run(["umoci", "raw", "add-layer", "--image", f"{layout}:{TAG}", *HISTORY, "--history.created_by", why, archive])
+
+
+def configure(layout: Path, settings: Settings) -> None:
+    """Set user, entrypoint, environment, folder and labels, and drop what no manifest names any more."""
+    command: list[str | Path] = ["umoci", "config", "--image", f"{layout}:{TAG}", "--created", CREATED]
+    command += ["--no-history", "--config.user", settings.user, "--config.workingdir", settings.folder]
+    command += ["--architecture", "amd64", "--os", "linux", "--clear", "config.cmd"]
+    for word in settings.entrypoint:
+        command += ["--config.entrypoint", word]
+    for name, value in settings.environment.items():
+        command += ["--config.env", f"{name}={value}"]
+    for name, value in sorted(settings.labels.items()):
+        command += ["--config.label", f"{name}={value}"]
+    run(command)
+    run(["umoci", "gc", "--layout", layout])
+
+
+def unpack(layout: Path, bundle: Path) -> Path:
+    """Unpack the image into `bundle` and return its root, to be changed and then `repack`ed."""
+    run(["umoci", "unpack", "--image", f"{layout}:{TAG}", bundle])
+    return bundle / "rootfs"
+
+
+def repack(layout: Path, bundle: Path, why: str) -> None:
+    """Add what changed in an unpacked image as one layer, with every new file at the same old time."""
+    new = ("-newermt", f"@{EPOCH}", "-exec", "touch", "--no-dereference", "--date", f"@{EPOCH}", "{}", "+")
+    run(["find", bundle / "rootfs", "-depth", *new])
+    image = f"{layout}:{TAG}"
+    run(["umoci", "repack", "--image", image, *HISTORY, "--history.created_by", why, bundle])
+
+
+def pack(archive: Path, files: Mapping[str, Path | bytes], *, folders: Mapping[str, int] | None = None) -> None:
+    """Write a layer: path in the image -> a file of ours or its bytes. Root owns all, no times, no setuid bits."""
+    wanted = {**dict.fromkeys(_parents([*files, *(folders or {})]), 0o755), **(folders or {})}
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as out:
+        for name in sorted(wanted):
+            out.addfile(_entry(name, mode=wanted[name], kind=tarfile.DIRTYPE))
+        for name in sorted(files):
+            _add(out, name, files[name])
+
+
+def _add(out: tarfile.TarFile, name: str, source: Path | bytes) -> None:
+    if isinstance(source, bytes):
+        entry = _entry(name, mode=0o644)
+        entry.size = len(source)
+        out.addfile(entry, io.BytesIO(source))
+        return
+    entry = _entry(name, mode=0o755 if os.access(source, os.X_OK) else 0o644)
+    entry.size = source.stat().st_size
+    with source.open("rb") as data:
+        out.addfile(entry, data)
+
+
+def _entry(name: str, *, mode: int, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.mode, entry.type, entry.mtime = mode, kind, EPOCH
+    return entry
+
+
+def _parents(names: Sequence[str]) -> list[str]:
+    found = {str(parent) for name in names for parent in Path(name).parents}
+    return sorted(found - {".", "/"})
+
+
+def descriptor(layout: Path) -> dict[str, Any]:
+    """Return the descriptor (media type, digest, size) of the one image in a layout."""
+    manifests = json.loads((layout / "index.json").read_text())["manifests"]
+    if len(manifests) != 1:
+        raise VreError(f"{layout} holds {len(manifests)} images instead of one", hint="remove it and build again")
+    return {name: manifests[0][name] for name in ("mediaType", "digest", "size")}
+
+
+def gather(layouts: Mapping[str, Path], into: Path) -> None:
+    """Put many one-image layouts, by their full names, into one that shares their layers."""
+    blobs = into / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    entries = []
+    for name, layout in sorted(layouts.items()):
+        for blob in (layout / "blobs" / "sha256").iterdir():
+            if not (blobs / blob.name).exists():
+                (blobs / blob.name).hardlink_to(blob)
+        entries.append({**descriptor(layout), "annotations": {CONTAINERD_NAME: name}})
+    (into / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (into / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}, indent=1))
+
+
+def read(layout: Path, digest: str) -> dict[str, Any]:
+    """Return a manifest or configuration of a layout."""
+    found: dict[str, Any] = json.loads((layout / "blobs" / digest.replace(":", "/")).read_text())
+    return found
