@@ -1,0 +1,53 @@
+"""Runs inside the image's root while it is built, with its own Python: containers into containerd's store.
+
+Only the standard library. Reads from standard input what there is to do: reference -> further names of the same image.
+The OCI layout lies at LAYOUT. Prints nothing; ends non-zero with what failed.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+LAYOUT = Path("/run/layout")
+SOCKET = Path("/run/containerd/containerd.sock")
+SETTINGS = 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+PATIENCE = 60.0  # seconds until containerd must answer
+PINNED = "io.cri-containerd.pinned=pinned"  # the kubelet's clean-up leaves these alone: they cannot be pulled again
+
+
+def ctr(*words: str) -> None:
+    """Run one ctr command in the kubelet's namespace."""
+    done = subprocess.run(["ctr", "--namespace", "k8s.io", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"ctr {' '.join(words)}: {done.stderr.strip()}")
+
+
+def main(names: dict[str, list[str]]) -> None:
+    """Start containerd, import the layout, give every image its names, and stop."""
+    Path("/run/settings.toml").write_text(SETTINGS)
+    daemon = subprocess.Popen(["containerd", "--config", "/run/settings.toml", "--log-level", "warn"])
+    try:
+        limit = time.monotonic() + PATIENCE
+        while not SOCKET.exists():
+            if daemon.poll() is not None or time.monotonic() > limit:
+                sys.exit("containerd did not start")
+            time.sleep(0.05)
+        tar = subprocess.Popen(["tar", "--create", "--directory", str(LAYOUT), "."], stdout=subprocess.PIPE)
+        words = ["ctr", "--namespace", "k8s.io", "images", "import", "--local", "-"]
+        done = subprocess.run(words, stdin=tar.stdout, capture_output=True, text=True, check=False)
+        if tar.wait() or done.returncode:
+            sys.exit(f"the import failed: {done.stderr.strip()}")
+        for name, others in names.items():
+            for other in others:
+                ctr("images", "tag", name, other)
+            for each in [name, *others]:
+                ctr("images", "label", each, PINNED)
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

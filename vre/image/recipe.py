@@ -1,0 +1,78 @@
+"""What is in the base image: build/image/image.yaml, read once and true from there on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vre import paths
+from vre.errors import VreError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Programs:
+    """Programs of one set built from source: the folder they are put in, and which of them when not all."""
+
+    folder: str
+    only: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """An empty folder that the image brings, with its mode and owner."""
+
+    mode: int
+    owner: str = "root"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The base image's parts. `files` is a tree laid into it as it is, `generators` those of systemd that are off."""
+
+    suite: str
+    packages: tuple[str, ...]
+    files: Path
+    programs: Mapping[str, Programs] = field(default_factory=dict)
+    accounts: tuple[str, ...] = ()
+    folders: Mapping[str, Folder] = field(default_factory=dict)
+    modes: Mapping[str, int] = field(default_factory=dict)
+    enable: tuple[str, ...] = ()
+    mask: tuple[str, ...] = ()
+    generators: tuple[str, ...] = ()
+
+
+def load(folder: Path | None = None) -> Recipe:
+    """Read the recipe from `folder` (build/image by default). Raises VreError when its shape is wrong."""
+    folder = folder or paths.project() / "build" / "image"
+    table = yaml.safe_load((folder / "image.yaml").read_text())
+    try:
+        recipe = _recipe(table, folder / "files")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise VreError(f"{folder / 'image.yaml'}: {error!r}", hint="compare it with vre/image/recipe.py") from error
+    missing = [name for name in recipe.modes if not (recipe.files / name).is_file()]
+    if missing:
+        raise VreError(f"{folder / 'image.yaml'}: a mode for files that are not there: {', '.join(missing)}")
+    return recipe
+
+
+def _recipe(table: Mapping[str, Any], files: Path) -> Recipe:
+    return Recipe(
+        suite=table["suite"],
+        packages=tuple(table["packages"]),
+        files=files,
+        programs={
+            name: Programs(folder=entry["folder"], only=tuple(entry.get("only", ())))
+            for name, entry in table.get("programs", {}).items()
+        },
+        accounts=tuple(table.get("accounts", ())),
+        folders={
+            name: Folder(mode=int(entry["mode"], 8), owner=entry.get("owner", "root"))
+            for name, entry in table.get("folders", {}).items()
+        },
+        modes={name: int(mode, 8) for name, mode in table.get("modes", {}).items()},
+        enable=tuple(table.get("enable", ())),
+        mask=tuple(table.get("mask", ())),
+        generators=tuple(table.get("generators", ())),
+    )
