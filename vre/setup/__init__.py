@@ -1,0 +1,1 @@
+"""What `make setup` does: packages, engine, own hypervisor, secrets of the checkout."""
