@@ -1,0 +1,35 @@
+#!/bin/sh
+# Once, at the first boot: mount the data disk, bring every package up to date, reboot when what runs is no longer what is
+# installed. What fails is named in /var/lib/vre/failed, and told to everybody who logs in.
+set -u
+failed=/var/lib/vre/failed
+mkdir -p /var/lib/vre /run/vre
+
+try() {
+    "$@" > /run/vre/output 2>&1 && return 0
+    code=$?
+    { echo "first boot: exit code $code: $*"; tail -n 20 /run/vre/output; } > "$failed"
+    { printf '\nWARNING: this machine is not whole.\n'; cat "$failed"; } > /etc/motd
+    cat "$failed" >&2
+    exit 1
+}
+
+versions() { dpkg-query --show --showformat '${Package} ${Version} ${db:Status-Abbrev}\n' 'linux-image-*' libc6 systemd dbus 2> /dev/null; }
+
+rm -f "$failed"
+try systemctl daemon-reload
+#% if data_serial
+try systemctl start var-lib-vre-data.mount
+try mountpoint --quiet /var/lib/vre/data
+#% endif
+#% if upgrade
+before=$(versions)
+export DEBIAN_FRONTEND=noninteractive
+try apt-get --quiet --error-on=any update
+try apt-get --quiet --yes --option Dpkg::Options::=--force-confold --option Dpkg::Options::=--force-confdef full-upgrade
+date --utc +%FT%TZ > /var/lib/vre/upgraded
+if [ "$before" != "$(versions)" ] || [ -e /run/reboot-required ]; then
+    touch /run/vre/rebooting
+    systemd-run --quiet --on-active=3 systemctl reboot
+fi
+#% endif

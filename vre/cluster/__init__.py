@@ -1,0 +1,1 @@
+"""Kubernetes: what kubeadm is told, and the objects every cluster has."""

@@ -1,0 +1,1 @@
+"""Machines: what they are told at first boot, their own firewall, and SSH."""

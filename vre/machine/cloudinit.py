@@ -1,0 +1,132 @@
+"""What a machine is told at its first boot, rendered from the templates in `cloud-init/`."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_interface
+from typing import Any
+
+from vre.paths import project
+from vre.template import render_template
+
+DATA = "/var/lib/vre/data"
+"""Where the data disk is mounted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostKey:
+    """A host key for the first contact only: user-data can be read on the machine for ever."""
+
+    public: str
+    private: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boot:
+    """Everything a machine needs to know at its first boot.
+
+    `addresses` carry their prefix length (`192.168.77.10/24`); `gateways` are bare addresses. `data_serial` is the
+    virtio serial number of the data disk, empty for none. `upgrade` patches every package before anything else.
+    """
+
+    name: str
+    mac: str
+    addresses: Sequence[str]
+    keys: Sequence[str]
+    host_key: HostKey
+    firewall: str
+    gateways: Sequence[str] = ()
+    resolvers: Sequence[str] = ()
+    nodes: Mapping[str, Sequence[str]]
+    """Addresses of every machine of the stack by name: they know each other without a name server."""
+    time_servers: Sequence[str] = ()
+    mirror: str = ""
+    security_mirror: str = ""
+    data_serial: str = ""
+    upgrade: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seed:
+    """The three files of a NoCloud seed."""
+
+    user_data: str
+    network_config: str
+    meta_data: str
+
+    def files(self) -> dict[str, str]:
+        """Return the files under the names that cloud-init looks for."""
+        return {
+            "user-data": self.user_data,
+            "network-config": self.network_config,
+            "meta-data": self.meta_data,
+        }
+
+
+def render(boot: Boot) -> Seed:
+    """Return the seed for one machine."""
+    user_data = _template("user-data.yaml", **_values(boot))
+    network = _template(
+        "network-config.yaml",
+        mac=boot.mac.lower(),
+        addresses=list(boot.addresses),
+        resolvers=list(boot.resolvers),
+        gateways=[{"to": "::/0" if ":" in via else "0.0.0.0/0", "via": via} for via in boot.gateways],
+    )
+    identity = hashlib.sha256(f"{boot.name} {boot.mac} {boot.host_key.public}".encode()).hexdigest()[:16]
+    return Seed(
+        user_data=user_data,
+        network_config=network,
+        meta_data=_template("meta-data.yaml", name=boot.name, instance=f"{boot.name}-{identity}"),
+    )
+
+
+def _values(boot: Boot) -> dict[str, Any]:
+    upgrade = {"upgrade": boot.upgrade, "data_serial": boot.data_serial}
+    return {
+        "name": boot.name,
+        "keys": list(boot.keys),
+        "host_key": boot.host_key,
+        "hosts": hosts(boot.nodes),
+        "firewall": boot.firewall,
+        "firewall_unit": _template("firewall.service"),
+        "mirror": boot.mirror,
+        "sources": sources(boot.mirror, boot.security_mirror),
+        "time_servers": list(boot.time_servers),
+        "timesyncd": f"[Time]\nNTP={' '.join(boot.time_servers)}\n",
+        "data_serial": boot.data_serial,
+        "data_mount": data_mount(boot.data_serial),
+        "clock": _template("clock.sh"),
+        "first_boot": _template("first-boot.sh", **upgrade),
+    }
+
+
+def hosts(nodes: Mapping[str, Sequence[str]]) -> str:
+    """Return /etc/hosts: this machine and its fellows."""
+    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+    lines += [f"{_bare(address)} {name}" for name, addresses in nodes.items() for address in addresses]
+    return "\n".join(lines) + "\n"
+
+
+def sources(mirror: str, security: str) -> str:
+    """Return Debian's sources for one mirror, in its deb822 form."""
+    common = "Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
+    security = security or f"{mirror.rstrip('/')}-security"
+    return (
+        f"Types: deb\nURIs: {mirror}\nSuites: trixie trixie-updates\n{common}\n"
+        f"Types: deb\nURIs: {security}\nSuites: trixie-security\n{common}"
+    )
+
+
+def data_mount(serial: str) -> str:
+    """Return the line of /etc/fstab for the data disk; systemd makes the file system when the disk is still empty."""
+    options = "nosuid,nodev,noatime,x-systemd.makefs,x-systemd.growfs,x-systemd.device-timeout=60s"
+    return f"/dev/disk/by-id/virtio-{serial} {DATA} ext4 {options} 0 2\n"
+
+
+def _bare(address: str) -> str:
+    return str(ip_interface(address).ip)
+
+
+def _template(file: str, /, **values: Any) -> str:
+    return render_template(project() / "cloud-init" / file, **values)

@@ -1,0 +1,163 @@
+"""The machine's own firewall, from the policy. Pure.
+
+A table of its own beside those of kube-proxy, the pod network and port mappings: what it drops is dropped, what it
+accepts the others still decide on. It stands behind the cloud's firewall and says the same again, and what may leave.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, ip_address
+
+from vre.policy import METADATA, Network, Outlet, Peer, Policy, Role, Rule, Sender
+
+POD_LINKS = ("cni0", "flannel-wg")
+"""The interfaces behind which there are pods: of this machine, and of the others."""
+API_PORT = 6443
+QUEUE = 98
+"""Where the kernel asks what enforces network policies. Nobody there: refused."""
+PACKAGE_USER = "_apt"
+LOG = 'limit rate 10/minute burst 5 packets log prefix "vre {chain} refused: "'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where the machine stands: its own addresses, and the cluster's ranges."""
+
+    addresses: Sequence[str]
+    pods: str = "10.244.0.0/16"
+    services: str = "10.96.0.0/16"
+
+
+def ruleset(policy: Policy, role: Role, site: Site) -> str:
+    """Return the rules for one machine, to be loaded with `nft -f`: replaces its table whole, and no other."""
+    chains = [
+        _chain("input", _input(policy, role, site)),
+        _chain("forward", _forward(policy, role, site)),
+        _chain("output", _output(policy, role, site)),
+    ]
+    return "#!/usr/sbin/nft -f\n\ntable inet vre\ndelete table inet vre\ntable inet vre {\n" + "\n".join(chains) + "}\n"
+
+
+def _chain(name: str, rules: Iterable[str]) -> str:
+    # Just after the usual priority: whatever else filters comes first, and nothing it accepts gets past this.
+    head = f"    chain {name} {{\n        type filter hook {name} priority filter + 10; policy drop;\n"
+    body = "".join(f"        {rule}\n" for rule in (*rules, LOG.format(chain=name)))
+    return f"{head}{body}    }}\n"
+
+
+def _input(policy: Policy, role: Role, site: Site) -> Iterator[str]:
+    yield "ct state established,related accept"
+    yield "ct state invalid drop"
+    yield "iifname lo accept"
+    yield (
+        "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert, packet-too-big, "
+        "destination-unreachable, time-exceeded, parameter-problem } accept"
+    )
+    yield "icmp type { destination-unreachable, time-exceeded, parameter-problem } accept"
+    for match in _addresses("saddr", policy.of(Peer.OPERATORS)):
+        kind = "icmp" if match.startswith("ip ") else "icmpv6"
+        yield f"{match} {kind} type echo-request limit rate 5/second accept"
+    if role == Role.CONTROL:
+        # Network policies decide it, but nobody asks them on the way to the machine itself.
+        pods = f"iifname {_set(POD_LINKS)} ip saddr {site.pods} tcp dport {API_PORT}"
+        yield f"{pods} queue num {QUEUE} {_why('pods to the API: as their network policies say')}"
+    yield f"iifname {_set(POD_LINKS)} drop"
+    for rule in policy.into(role):
+        if not rule.forwarded:
+            for match in _addresses("saddr", policy.of(rule.origin)):
+                yield f"{match} {rule.protocol} dport {rule.ports} accept {_why(rule.why)}"
+
+
+def _forward(policy: Policy, role: Role, site: Site) -> Iterator[str]:
+    if role == Role.STORAGE:
+        return
+    links = _set(POD_LINKS)
+    yield "ct state established,related accept"
+    yield "ct state invalid drop"
+    for address in METADATA:
+        yield f"{_family(address.version)} daddr {address} drop {_why('where clouds answer with credentials')}"
+    yield f"iifname {links} meta nfproto ipv6 drop {_why('pods have IPv4 only: not worth a line in the log')}"
+    yield f"iifname {links} oifname {links} ip saddr {site.pods} ip daddr {site.pods} accept {_why('pods to pods')}"
+    for rule in policy.into(role):
+        if rule.forwarded:
+            yield from _mapped(policy, rule, site)
+    outwards = f"iifname cni0 oifname != {links} ip saddr {site.pods}"
+    if role == Role.WORKER:
+        for match in _addresses("daddr", [each for each in policy.of(Peer.NODES) if each.version == 4]):
+            yield f"{outwards} {match} tcp dport {API_PORT} accept {_why('pods to the API: as network policies say')}"
+    for outlet in policy.out_of(role):
+        if outlet.sender == Sender.PODS:
+            # Pods have IPv4 addresses only.
+            for match in _addresses("daddr", [each for each in policy.of(outlet.destination) if each.version == 4]):
+                yield f"{outwards} {match} {_ports(outlet)} accept {_why(outlet.why)}"
+
+
+def _mapped(policy: Policy, rule: Rule, site: Site) -> Iterator[str]:
+    """A port of the machine that is mapped to a pod: known by what the packet was sent to, not by what it became.
+
+    So a node port or host port opened in the cluster, or a service's own address, stays closed from outside.
+    """
+    for match in _addresses("saddr", policy.of(rule.origin)):
+        family = match.split()[0]
+        own = [address for address in site.addresses if _family(ip_address(address).version) == family]
+        if own:
+            asked = f"ct original {family} daddr {_set(own)} ct original proto-dst {rule.ports}"
+            links = f"iifname != {_set(POD_LINKS)} oifname {_set(POD_LINKS)}"
+            yield f"{links} ct status dnat meta l4proto {rule.protocol} {asked} {match} accept {_why(rule.why)}"
+
+
+def _output(policy: Policy, role: Role, site: Site) -> Iterator[str]:
+    yield "ct state established,related accept"
+    yield "oifname lo accept"
+    yield (
+        "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, mld2-listener-report, "
+        "packet-too-big, destination-unreachable, time-exceeded, parameter-problem } accept"
+    )
+    yield "icmp type { destination-unreachable, time-exceeded, parameter-problem } accept"
+    if role != Role.STORAGE:
+        yield f"oifname {_set(POD_LINKS)} ip daddr {site.pods} accept {_why('to pods: probes, the API')}"
+    for outlet in policy.out_of(role):
+        if outlet.sender != Sender.PODS:
+            # Names are looked up by the package manager's own user, too.
+            user = f"meta skuid {PACKAGE_USER} " if outlet.sender == Sender.PACKAGES else ""
+            for match in _addresses("daddr", policy.of(outlet.destination)):
+                yield f"{user}{match} {_ports(outlet)} accept {_why(outlet.why)}"
+
+
+def _ports(outlet: Outlet) -> str:
+    return f"{outlet.protocol} dport {outlet.ports}"
+
+
+def _addresses(side: str, networks: Iterable[Network]) -> Iterator[str]:
+    """Yield one match for each family that occurs."""
+    both = list(networks)
+    for family, found in (
+        ("ip", [network for network in both if isinstance(network, IPv4Network)]),
+        ("ip6", [network for network in both if not isinstance(network, IPv4Network)]),
+    ):
+        if any(network.prefixlen == 0 for network in found):
+            yield f"{family} {side} {'0.0.0.0/0' if family == 'ip' else '::/0'}"
+        elif found:
+            yield f"{family} {side} {_set(str(network) for network in _collapsed(found))}"
+
+
+def _collapsed(networks: Sequence[Network]) -> list[Network]:
+    """Return the networks without those inside another: nft refuses sets that overlap."""
+    kept: list[Network] = []
+    for network in sorted(set(networks), key=lambda each: each.prefixlen):
+        if not any(network.network_address in wider for wider in kept):
+            kept.append(network)
+    return kept
+
+
+def _set(members: Iterable[str]) -> str:
+    return "{ " + ", ".join(members) + " }"
+
+
+def _family(version: int) -> str:
+    return "ip" if version == 4 else "ip6"
+
+
+def _why(text: str) -> str:
+    quiet = text.replace('"', "'")[:100]
+    return f'comment "{quiet}"'
