@@ -1,0 +1,1 @@
+"""Jupyter: notebooks in the browser."""
