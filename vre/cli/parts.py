@@ -1,0 +1,145 @@
+"""The parts of set-up, in their order. Each is quick when it has been done; none is done twice."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vre.errors import VreError
+from vre.paths import project, state
+from vre.progress import Report, silent, step
+from vre.run import run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part of set-up. `ensure` does what is missing."""
+
+    name: str
+    title: str
+    ensure: Callable[[Report], object]
+    usual: bool = True
+    """Whether it is done without being named."""
+
+
+def _packages(report: Report) -> None:
+    from vre.setup import packages
+
+    npm = [] if shutil.which("npm") else ["npm"]
+    packages.ensure_packages(["hypervisor", "libvirt-module", "image", "operate", *npm], report)
+
+
+def _test_packages(report: Report) -> None:
+    from vre.setup import packages
+
+    packages.ensure_packages(["test"], report)
+
+
+def _binding(report: Report) -> None:
+    """libvirt's binding is compiled against the libvirt of this machine, so it comes after the packages."""
+    lock = project() / "requirements" / "local.txt"
+    try:
+        import libvirt  # noqa: F401
+    except ImportError:
+        report("compiling libvirt's Python binding")
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        run([*pip, "--require-hashes", "--no-build-isolation", "--requirement", lock], timeout=900)
+
+
+def _engine(report: Report) -> None:
+    from vre.setup import engine
+
+    engine.ensure_engine(Path(sys.prefix), report)
+
+
+def _secrets(report: Report) -> None:
+    from vre.setup import secrets
+
+    secrets.ensure_passphrase(state())
+    secrets.ensure_key(state())
+
+
+def _programs(report: Report) -> None:
+    from vre.artifacts import golang
+
+    golang.build_all(report=report)
+
+
+def _image(report: Report) -> None:
+    from vre import image
+    from vre.artifacts.store import Store
+
+    image.build(Store(), report)
+
+
+def _hypervisor(report: Report) -> None:
+    from vre.provider.libvirt.connection import system_answers
+    from vre.setup import hypervisor
+
+    if not system_answers():
+        hypervisor.ensure(state(), report)
+
+
+PARTS = (
+    Part(name="packages", title="host packages", ensure=_packages),
+    Part(name="binding", title="libvirt's Python binding", ensure=_binding),
+    Part(name="engine", title="Pulumi engine", ensure=_engine),
+    Part(name="secrets", title="passphrase and key", ensure=_secrets),
+    Part(name="programs", title="Kubernetes and the other programs", ensure=_programs),
+    Part(name="image", title="disk image", ensure=_image),
+    Part(name="hypervisor", title="hypervisor", ensure=_hypervisor),
+    Part(name="test-packages", title="host packages for the tests", ensure=_test_packages, usual=False),
+)
+
+
+def ensure(names: Iterable[str] = ()) -> None:
+    """Do these parts, or all. Raises VreError for a name that is none."""
+    wanted = list(names)
+    known = [part.name for part in PARTS]
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise VreError(f"set-up has no part {', '.join(unknown)}", hint=f"there are: {', '.join(known)}")
+    for part in PARTS:
+        if part.name in wanted or (part.usual and not wanted):
+            with step(part.title) as report:
+                part.ensure(report)
+
+
+def hypervisor(action: str) -> str:
+    """Start, stop or look at the project's own hypervisor; return what is so now."""
+    from vre.setup import hypervisor as own
+
+    if action == "start":
+        own.ensure(state())
+    if action == "stop":
+        own.stop(state())
+    now = own.status(state())
+    return f"runs at {now.uri}" if now.running else "does not run" + (", holds machines" if now.defined else "")
+
+
+def tidy() -> None:
+    """Stop the project's own hypervisor when nothing is defined in it any more."""
+    from vre.setup import hypervisor as own
+
+    now = own.status(state())
+    if now.running and not now.defined:
+        own.stop(state())
+
+
+def missing() -> list[str]:
+    """Return the long parts of set-up that are still to be done, without doing anything."""
+    from vre import image
+    from vre.artifacts import golang
+    from vre.artifacts.finished import Finished
+
+    lacking = {name for name, path in golang.current().items() if not path.exists()}
+    engine = {name for name in lacking if name.startswith("pulumi")}
+    todo = ["engine"] if engine and not Path(sys.prefix, "bin", "pulumi").exists() else []
+    if lacking - engine:
+        todo.append("programs")
+    try:
+        image.build(Finished(), silent)
+    except VreError:
+        todo.append("image")
+    return todo

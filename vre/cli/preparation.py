@@ -1,0 +1,143 @@
+"""What comes before a launch: what it will take, said first; what stands in its way, all of it at once."""
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from vre import preflight
+from vre.cli import outputs, parts
+from vre.cli.checks import Check, bad, good, looked, warning
+from vre.errors import Finding, Refused
+from vre.inventory import Plan
+from vre.preflight import Facts, Need
+
+REMOTE_PARTS = ("engine", "secrets")
+"""What a launch on a cloud needs of this machine: no hypervisor."""
+MINUTES = {"engine": 7.0, "programs": 26.0, "image": 12.0}
+"""Minutes of one processor that the long parts of set-up take when nothing is cached."""
+LAUNCH = {True: 2.0, False: 5.0}
+"""Minutes of a launch, with KVM and without."""
+
+
+def local(stack: str) -> bool:
+    """Say whether a stack's machines stand on a hypervisor of one's own."""
+    return outputs.config(stack).cloud.provider == "libvirt"
+
+
+def announce(stack: str, *, launching: bool) -> None:
+    """Say what will be done, roughly how long it takes here, and what it needs."""
+    todo = parts.missing()
+    if not todo and not launching:
+        return
+    accelerated = preflight.kvm()
+    wanted = preflight.need(_plan(stack))
+    sys.stderr.write(announcement(stack, todo, wanted, launching=launching, kvm=accelerated, cpus=os.cpu_count() or 1))
+
+
+def announcement(stack: str, todo: list[str], wanted: Need, *, launching: bool, kvm: bool, cpus: int) -> str:
+    """Return what a set-up or launch will do. Pure."""
+    minutes = sum(MINUTES[part] for part in todo) / min(cpus, 8) + (LAUNCH[kvm] if launching else 0)
+    steps = [f"build {', '.join(todo)} (once, then cached)"] if todo else []
+    steps += [f"launch stack {stack}"] if launching else []
+    machine = f"{cpus} processors, {'KVM' if kvm else 'no KVM: machines are emulated, which is slow'}"
+    return (
+        f"This will {' and '.join(steps)}: about {max(1, round(minutes))} minutes on this machine ({machine}).\n"
+        f"The stack needs {wanted.memory / 1024:.1f} GiB of memory and up to {wanted.disk} GiB of disk.\n"
+    )
+
+
+def _plan(stack: str) -> Plan:
+    from vre.plan import plan
+
+    return plan(outputs.config(stack))
+
+
+def look(stack: str) -> list[Check]:
+    """Return everything that is known before a launch: the stack file, the keys, this machine."""
+    try:
+        config = outputs.config(stack)
+    except Refused as error:
+        return [bad("stack file", finding.key, finding.reason, _place(finding)) for finding in error.findings]
+    checks = [good("stack file", f"Pulumi.{stack}.yaml", "valid")]
+    checks += looked("cloud", config.cloud.provider, lambda: _cloud(stack))
+    checks += looked("engine", "Pulumi", _engine)
+    checks += [bad("keys", finding.key, finding.reason, _place(finding)) for finding in _keys(stack)]
+    if config.cloud.provider == "libvirt":
+        checks += looked("this machine", "hypervisor", lambda: _machine(stack))
+    return checks
+
+
+def _place(finding: Finding) -> str:
+    return "; ".join(part for part in (finding.where, finding.example and f"for example {finding.example}") if part)
+
+
+def _cloud(stack: str) -> Iterator[Check]:
+    from vre.clouds.site import cloud
+
+    cloud(outputs.config(stack))
+    yield from ()
+
+
+def _engine() -> Iterator[Check]:
+    from vre import engine
+
+    yield good("engine", "Pulumi", engine.version())
+
+
+def _keys(stack: str) -> list[Finding]:
+    from vre import access
+
+    return access.check(outputs.config(stack))
+
+
+def _machine(stack: str) -> Iterator[Check]:
+    config, stack_plan = outputs.config(stack), _plan(stack)
+    facts = preflight.probe(config, stack_plan, pool=pool(stack))
+    found = preflight.judge(config, stack_plan, facts, bridge=bridge(stack))
+    yield from (bad("this machine", finding.key, finding.reason, _place(finding)) for finding in found)
+    yield from described(facts)
+
+
+def described(facts: Facts) -> Iterator[Check]:
+    """Return what was found on this machine and is no fault. Pure."""
+    if facts.hypervisor:
+        yield good("this machine", "hypervisor", facts.hypervisor)
+    if facts.kvm:
+        yield good("this machine", "KVM", "works")
+    else:
+        yield warning("this machine", "KVM", "does not work: machines are emulated, which is slow")
+    yield good("this machine", "memory", f"{facts.memory / 1024:.1f} GiB free")
+    yield good("this machine", "disk", f"{facts.disk / preflight.GIB:.0f} GiB free at {facts.disk_at}")
+
+
+def pool(stack: str) -> Path:
+    """Return the folder that a stack's disks lie in."""
+    from vre.config import Libvirt
+
+    cloud = outputs.config(stack).cloud
+    return Path((isinstance(cloud, Libvirt) and cloud.pool) or "/var/lib/libvirt/images")
+
+
+def bridge(stack: str) -> str:
+    """Return the name of the stack's own bridge, whose routes are no conflict."""
+    from vre.clouds import libvirt
+
+    return libvirt.bridge(outputs.config(stack).name)
+
+
+def require(stack: str, *, prepared: bool = True) -> None:
+    """Raise Refused with everything that stands in the way of a launch.
+
+    Before set-up (`prepared` is false) keys, passphrase and hypervisor need not be there yet: it makes them.
+    """
+    found = _keys(stack) if prepared else []
+    if local(stack):
+        config, stack_plan = outputs.config(stack), _plan(stack)
+        facts = preflight.probe(config, stack_plan, pool=pool(stack))
+        if not prepared:
+            facts = replace(facts, fault="", passphrase="")
+        found += preflight.judge(config, stack_plan, facts, bridge=bridge(stack))
+    if found:
+        raise Refused(found)

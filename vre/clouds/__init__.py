@@ -1,0 +1,1 @@
+"""One module a cloud, all with the same outline; `site` composes them."""

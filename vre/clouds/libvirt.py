@@ -1,0 +1,250 @@
+"""libvirt. The same sections in the same order as every module beside it."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any
+
+from pulumi import Input, Output, ResourceOptions
+
+from vre import resources
+from vre.clouds.site import Made, Order
+from vre.config import Config, Libvirt
+from vre.inventory import Machine
+from vre.plan import host_address
+from vre.policy import Network as Cidr
+from vre.policy import Policy, Protocol
+
+GIB = 1024**3
+DATA_SERIAL = "vre-data"
+FIRST_PRIORITY = 300
+LAST_PRIORITY = 900
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The stack's own network and the pool its disks lie in."""
+
+    order: Order
+    uri: str
+    resource: resources.Network
+    pool: resources.Pool
+    ranges: tuple[str, ...]
+    resolvers: tuple[str, ...]
+    child: ResourceOptions
+    data_serial: str = DATA_SERIAL
+
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """The hypervisor's addresses: what leaves the network goes through them."""
+        return tuple(host_address(each, 1) for each in self.ranges)
+
+    def interfaces(self, machine: Machine) -> tuple[str, ...]:
+        """Return a machine's addresses with their prefix lengths."""
+        addresses = (machine.ipv4, machine.ipv6)
+        return tuple(f"{one}/{ip_network(each).prefixlen}" for one, each in zip(addresses, self.ranges, strict=False))
+
+
+def gateways(config: Config) -> tuple[str, ...]:
+    """Return the hypervisor's own addresses in the stack's network, as CIDRs: it operates and resolves names."""
+    return tuple(str(ip_network(host_address(each, 1))) for each in _ranges(config))
+
+
+def network(order: Order, opts: ResourceOptions) -> Network:
+    """Make the network, isolated or behind NAT, and the pool for its disks."""
+    config = order.config
+    cloud = _cloud(config)
+    uri = cloud.uri
+    made = resources.Network(
+        "network",
+        uri=uri,
+        name=f"vre-{config.name}",
+        bridge=bridge(config.name),
+        ipv4=cloud.network,
+        ipv6=cloud.network6,
+        mode=cloud.mode,
+        domain=f"{config.name}.internal",
+        hosts=[{"name": m.name, "mac": m.mac, "ipv4": m.ipv4, "ipv6": m.ipv6} for m in order.plan.machines],
+        opts=opts,
+    )
+    pool = resources.Pool("pool", uri=uri, name=f"vre-{config.name}", path=_pool(config), opts=opts)
+    return Network(
+        order=order,
+        uri=uri,
+        resource=made,
+        pool=pool,
+        ranges=_ranges(config),
+        resolvers=_resolvers(config),
+        child=opts,
+    )
+
+
+def firewall(net: Network, machine: Machine) -> resources.Filter:
+    """Make the filter in front of one machine, from the policy. The machine's own nftables says the same again."""
+    return resources.Filter(
+        f"{machine.name}-filter",
+        uri=net.uri,
+        name=f"vre-{machine.name}",
+        mac=machine.mac,
+        rules=filter_rules(net.order.policy, machine),
+        anti_spoofing=True,
+        opts=net.child,
+    )
+
+
+def machine(net: Network, plan: Machine, guard: resources.Filter, user_data: Input[str]) -> Made:
+    """Make one machine: system disk from the base image, encrypted data disk, seed, and its place in the network."""
+    secret = resources.Secret(f"{plan.name}-key", uri=net.uri, name=f"vre-{plan.name}-data", opts=net.child)
+    domain = resources.Domain(
+        plan.name,
+        uri=net.uri,
+        name=f"vre-{plan.name}",
+        cpus=plan.cpus,
+        memory=plan.memory,
+        accelerator=_cloud(net.order.config).accelerator,
+        disks=_disks(net, plan, user_data, secret),
+        interfaces=[
+            {
+                "network": net.resource.name,
+                "mac": plan.mac,
+                "filter": guard.name,
+                "addresses": [address for address in (plan.ipv4, plan.ipv6) if address],
+            }
+        ],
+        console=net.pool.path.apply(lambda path: f"{path}/{plan.name}-console.log"),
+        autostart=True,
+        opts=net.child,
+    )
+    return Made(resource=domain, id=domain.uuid, address=plan.ipv4, accelerator=domain.accelerator)
+
+
+def _disks(net: Network, plan: Machine, user_data: Input[str], secret: resources.Secret) -> list[dict[str, Any]]:
+    # A newer base image or other first-boot instructions are for new machines: a standing one keeps its disks.
+    once = ResourceOptions.merge(net.child, ResourceOptions(ignore_changes=["source", "sourceId", "content"]))
+    system = resources.Volume(
+        f"{plan.name}-system",
+        uri=net.uri,
+        pool=net.pool.name,
+        name=f"{plan.name}-system.qcow2",
+        format="qcow2",
+        capacity=plan.disk * GIB,
+        source=net.order.image.path,
+        source_id=net.order.image.id,
+        opts=once,
+    )
+    data = resources.Volume(
+        f"{plan.name}-data",
+        uri=net.uri,
+        pool=net.pool.name,
+        name=f"{plan.name}-data.img",
+        format="raw",
+        capacity=plan.data * GIB,
+        encryption={"secret": secret.uuid},
+        opts=net.child,
+    )
+    first = resources.Volume(
+        f"{plan.name}-seed",
+        uri=net.uri,
+        pool=net.pool.name,
+        name=f"{plan.name}-seed.iso",
+        format="raw",
+        content=Output.secret(Output.from_input(user_data)),
+        opts=once,
+    )
+    return [
+        {"volume": system.path, "format": "qcow2", "device": "disk", "target": "vda", "serial": "vre-system"},
+        {
+            "volume": data.path,
+            "format": "raw",
+            "device": "disk",
+            "target": "vdb",
+            "serial": DATA_SERIAL,
+            "secret": secret.uuid,
+        },
+        {"volume": first.path, "format": "raw", "device": "disk", "target": "vdc", "serial": "vre-seed"},
+    ]
+
+
+def filter_rules(policy: Policy, machine: Machine) -> list[dict[str, Any]]:
+    """Return the nwfilter rules of one machine: what the policy lets in and out, then a drop."""
+    flows = [
+        (_direction("in"), rule.protocol, str(rule.ports), rule.why, policy.of(rule.origin))
+        for rule in policy.into(machine.role)
+    ] + [
+        (_direction("out"), outlet.protocol, str(outlet.ports), outlet.why, policy.of(outlet.destination))
+        for outlet in policy.out_of(machine.role)
+    ]
+    rules = [
+        _accept(direction, protocol, ports, why, peer)
+        for direction, protocol, ports, why, peers in flows
+        for peer in peers
+    ]
+    unique = list({tuple(sorted(rule.items())): rule for rule in rules}.values())
+    return [*_resolution(), *unique, *_last()]
+
+
+def _direction(word: str) -> Mapping[str, str]:
+    return {"direction": word, "peer": "source" if word == "in" else "destination"}
+
+
+def _accept(direction: Mapping[str, str], protocol: Protocol, ports: str, why: str, peer: Cidr) -> dict[str, Any]:
+    rule: dict[str, Any] = {
+        "direction": direction["direction"],
+        "action": "accept",
+        "family": f"ipv{peer.version}",
+        "protocol": str(protocol),
+        "ports": ports,
+        "priority": FIRST_PRIORITY,
+        "comment": why,
+    }
+    return rule if peer.prefixlen == 0 else {**rule, direction["peer"]: str(peer)}
+
+
+def _resolution() -> Sequence[dict[str, Any]]:
+    """Address resolution and path MTU, without which nothing else works (RFC 4890)."""
+    every = {"action": "accept", "priority": FIRST_PRIORITY - 100}
+    return [
+        {**every, "direction": direction, "family": family, "protocol": protocol, "comment": "address resolution"}
+        for direction in ("in", "out")
+        for family, protocol in (("arp", "all"), ("ipv6", "icmpv6"), ("ipv4", "icmp"))
+    ]
+
+
+def _last() -> Sequence[dict[str, Any]]:
+    return [
+        {
+            "direction": direction,
+            "action": "drop",
+            "family": "any",
+            "protocol": "all",
+            "priority": LAST_PRIORITY,
+            "comment": "whatever no rule names",
+        }
+        for direction in ("in", "out")
+    ]
+
+
+def bridge(name: str) -> str:
+    """Return the bridge's name: the kernel allows 15 characters."""
+    return f"vre{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _ranges(config: Config) -> tuple[str, ...]:
+    cloud = _cloud(config)
+    return (cloud.network, cloud.network6)
+
+
+def _resolvers(config: Config) -> tuple[str, ...]:
+    named = tuple(each.split("/")[0] for each in config.outbound.resolvers)
+    return named or (host_address(_cloud(config).network, 1),)
+
+
+def _pool(config: Config) -> str:
+    return f"{_cloud(config).pool or '/var/lib/libvirt/images'}/vre-{config.name}"
+
+
+def _cloud(config: Config) -> Libvirt:
+    if not isinstance(config.cloud, Libvirt):
+        raise TypeError(f"not a libvirt stack: {config.cloud.provider}")
+    return config.cloud

@@ -1,0 +1,188 @@
+"""The story of a launch: what was asked for, who may reach what, machines, cluster, services, outputs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pulumi
+from pulumi import Output, ResourceOptions
+
+from vre import access, image, resources, stackfile
+from vre.artifacts.finished import Finished
+from vre.clouds.site import Disk, Node, Order, Site, cloud, inside
+from vre.cluster.cluster import READY_SECONDS, Cluster
+from vre.cluster.kubeadm import PODS, SERVICES
+from vre.cluster.objects import Route
+from vre.config import Config
+from vre.edge import names
+from vre.edge.direct import Edge
+from vre.errors import Refused
+from vre.load import load
+from vre.plan import doors, plan
+from vre.policy import decide
+from vre.progress import silent
+from vre.services import CATALOGUE, Context, Service
+
+DOOR_SECONDS = 900
+"""How long a service may take to answer at the door after its pods are up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A service that the stack file asks for, with its settings and its place in this VRE."""
+
+    service: Service[Any]
+    settings: Any
+    context: Context
+
+    @property
+    def route(self) -> Route:
+        """Which requests at the door are this service's."""
+        asked = self.service.route(self.context)
+        host = "" if self.context.base != "/" else self.context.host
+        return Route(path=asked.path, namespace=asked.namespace, service=asked.service, port=asked.port, host=host)
+
+    @property
+    def url(self) -> str:
+        """The address to type into a browser."""
+        return f"https://{self.context.host}{self.context.base}"
+
+
+def launch() -> None:
+    """Declare the whole environment of the stack that is selected. Raises VreError before any resource."""
+    config = configuration(pulumi.get_stack())
+    own_plugin()
+    built = image.build(Finished(), silent)
+    stack = plan(config)
+    policy = decide(doors(config, stack, gateways=cloud(config).gateways(config)))
+
+    services = asked(config, stack.control.ipv4, built.images)
+    edge = Edge(config, [stack.control.ipv4], tuple(each.service.name for each in services))
+    site = Site(Order(config=config, plan=stack, policy=policy, image=Disk(path=str(built.path), id=built.id)))
+    cluster = Cluster(
+        config.name,
+        site.nodes,
+        images=built.images,
+        certificate=edge.certificate,
+        routes=[each.route for each in services],
+        home=next((each.context.base for each in services if each.context.base != "/"), ""),
+    )
+    for each in services:
+        run(each, cluster, edge)
+    export(config, site, edge, services)
+
+
+def own_plugin() -> None:
+    """Have our resources served by a plugin of their own.
+
+    The default one would be given all of the stack's configuration, and take `vre:name` for the plugin's name.
+    """
+    plugin = pulumi.ProviderResource("vre", "vre", {})
+
+    def serve(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
+        if not args.type_.startswith("vre:") or not isinstance(args.resource, pulumi.CustomResource):
+            return None
+        opts = ResourceOptions.merge(args.opts, ResourceOptions(provider=plugin))
+        return pulumi.ResourceTransformationResult(args.props, opts)
+
+    pulumi.runtime.register_stack_transformation(serve)
+
+
+def configuration(stack: str) -> Config:
+    """Return the checked configuration of a stack as the engine read it. Raises Refused with every finding."""
+    values = pulumi.Config("vre")
+    file = stackfile.read(stackfile.path(stack))
+    config = load(stackfile.opened(file, values.get))
+    found = access.check(config)
+    if found:
+        raise Refused(found)
+    return config
+
+
+def asked(config: Config, address: str, images: Mapping[str, str]) -> list[Running]:
+    """Return the services that the stack file asks for, each with its secrets made or checked (P-37)."""
+    named = {name: getattr(config.services, name) for name in CATALOGUE}
+    return [
+        Running(
+            service=CATALOGUE[name],
+            settings=settings,
+            context=replace(
+                _context(config, address, name, images), secrets=_secrets(config, CATALOGUE[name], settings)
+            ),
+        )
+        for name, settings in named.items()
+        if settings is not None
+    ]
+
+
+def _context(config: Config, address: str, name: str, images: Mapping[str, str]) -> Context:
+    place = names.service(config, address, name)
+    ranges = (config.cloud.network, getattr(config.cloud, "network6", ""), PODS, SERVICES)
+    return Context(
+        host=place.host,
+        base=place.base,
+        images=images,
+        api_servers=(address,),
+        private=tuple(each for each in ranges if each),
+    )
+
+
+def _secrets(config: Config, service: Service[Any], settings: Any) -> dict[str, Output[str]]:
+    return {
+        wanted.name: resources.Password(
+            f"{service.name}-{wanted.name}",
+            given=Output.secret(wanted.given.get_secret_value()) if wanted.given else None,
+            length=wanted.length,
+            hints=[*wanted.hints, config.name],
+        ).password
+        for wanted in service.secrets(settings)
+    }
+
+
+def run(each: Running, cluster: Cluster, edge: Edge) -> None:
+    """Apply a service's objects and wait until it answers at the door: ready means usable."""
+    node = cluster.control
+    applied = resources.Objects(
+        each.service.name,
+        machine=node.id,
+        connection=node.connection,
+        name=each.service.name,
+        objects=each.service.objects(each.settings, each.context),
+        ready=[dict(thing) for thing in each.service.ready],
+        timeout=READY_SECONDS,
+        opts=inside(ResourceOptions(), node.resource, cluster.plane),
+    )
+    check = each.service.check(each.context)
+    resources.Door(
+        each.service.name,
+        url=f"https://{each.context.host}",
+        address=node.machine.ipv4,
+        authority=edge.certificate.authority,
+        path=check.path,
+        expect={"status": check.status, "text": check.text},
+        timeout=DOOR_SECONDS,
+        opts=inside(ResourceOptions(), node.resource, applied, cluster.base, *cluster.workers),
+    )
+
+
+def export(config: Config, site: Site, edge: Edge, services: list[Running]) -> None:
+    """Export the stack's outputs: the same on every cloud."""
+    first = services[0].service.outputs(services[0].settings, services[0].context) if services else {}
+    user = first.get("admin", "")
+    pulumi.export("url", names.front(config, site.nodes[0].machine.ipv4).url)
+    pulumi.export("services", {each.service.name: each.url for each in services})
+    pulumi.export("user", user)
+    pulumi.export("password", Output.secret(first.get("passwords", {}).get(user, "")))
+    pulumi.export("passwords", Output.secret(first.get("passwords", {})))
+    pulumi.export("authority", edge.certificate.authority)
+    pulumi.export("machines", [_machine(node) for node in site.nodes])
+
+
+def _machine(node: Node) -> dict[str, Any]:
+    return {
+        "name": node.machine.name,
+        "role": str(node.machine.role),
+        "addresses": [address for address in (node.machine.ipv4, node.machine.ipv6) if address],
+        "hostKey": node.host_key,
+        "accelerator": node.accelerator,
+    }

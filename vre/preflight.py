@@ -1,0 +1,200 @@
+"""Whether this machine can hold a stack: looked at first (`probe`), judged apart from that (`judge`, pure)."""
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+
+from vre.config import Config, Libvirt
+from vre.errors import Finding, VreError
+from vre.inventory import Plan
+from vre.policy import Network
+
+GIB = 1024**3
+OVERHEAD = 400
+"""MiB that a machine costs beyond its own memory: the emulator and its caches."""
+IMAGE = 3
+"""GiB of the base image beside the disks."""
+SPARE = 1
+"""GiB of disk that stay free."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What was found on this machine. Memory in MiB, disk in bytes; `running` are the stack's machines that stand."""
+
+    memory: int
+    disk: int
+    disk_at: str
+    hypervisor: str
+    fault: str
+    kvm: bool
+    routes: tuple[tuple[Network, str], ...]
+    running: frozenset[str] = frozenset()
+    passphrase: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What a stack's machines that do not stand yet will take. Memory in MiB, disk in GiB."""
+
+    memory: int
+    disk: int
+
+
+def need(stack: Plan, running: Iterable[str] = ()) -> Need:
+    """Return what the machines of a stack take, but for those that run."""
+    standing = set(running)
+    coming = [machine for machine in stack.machines if machine.name not in standing]
+    if not coming:
+        return Need(memory=0, disk=0)
+    return Need(
+        memory=sum(machine.memory + OVERHEAD for machine in coming),
+        disk=sum(machine.disk + machine.data for machine in coming) + SPARE,
+    )
+
+
+def judge(config: Config, stack: Plan, facts: Facts, *, bridge: str) -> list[Finding]:
+    """Return everything that stands in the way of a launch here."""
+    wanted = need(stack, facts.running)
+    found = []
+    if facts.fault:
+        found.append(_finding("cloud.uri", facts.fault, "vre hypervisor start"))
+    if facts.memory < wanted.memory:
+        reason = f"{facts.memory / 1024:.1f} GiB of memory are free, {wanted.memory / 1024:.1f} GiB are needed"
+        found.append(_finding("machines.control.size", reason, "size: {cpus: 2, memory: 3}"))
+    if facts.disk < wanted.disk * GIB:
+        reason = f"{facts.disk / GIB:.1f} GiB are free at {facts.disk_at}, {wanted.disk} GiB are needed"
+        found.append(_finding("machines.control.disk", reason, "cloud: {provider: libvirt, pool: /a/bigger/disk}"))
+    found += overlaps(config, facts.routes, bridge=bridge)
+    if facts.passphrase:
+        found.append(Finding(key="passphrase", reason=facts.passphrase))
+    return found
+
+
+def overlaps(config: Config, routes: Iterable[tuple[Network, str]], *, bridge: str) -> list[Finding]:
+    """Return the stack's ranges that this machine uses for something else already."""
+    if config.cloud.provider != "libvirt":
+        return []
+    wanted = (("cloud.network", config.cloud.network), ("cloud.network6", config.cloud.network6))
+    return [
+        _finding(
+            key,
+            f"{text} overlaps {route} on {device} of this machine",
+            f"{key.rsplit('.', maxsplit=1)[-1]}: another range",
+        )
+        for key, text in wanted
+        for route, device in routes
+        if device != bridge and route.prefixlen and _overlap(ip_network(text), route)
+    ]
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    return one.version == other.version and one.overlaps(other)
+
+
+def _finding(key: str, reason: str, example: str) -> Finding:
+    return Finding(key=f"vre:{key}", reason=reason, example=example)
+
+
+def memory(text: str) -> int:
+    """Return the available memory in MiB from the text of /proc/meminfo."""
+    for line in text.splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+def parse_routes(text: str) -> tuple[tuple[Network, str], ...]:
+    """Return (network, device) from what `ip -json route` says."""
+    found = []
+    for entry in json.loads(text or "[]"):
+        target = str(entry.get("dst", "default"))
+        if target != "default" and entry.get("dev") and not target.startswith(("unreachable", "fe80")):
+            found.append((ip_network(target, strict=False), str(entry["dev"])))
+    return tuple(found)
+
+
+def passphrase_fault(path: Path) -> str:
+    """Return what is wrong with the passphrase's file; nothing where it was given otherwise."""
+    if any(name in os.environ for name in ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")):
+        return ""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return f"there is no {path.name}; make setup makes one"
+    return f"{path.name} can be read by others (mode {mode:04o}): chmod 600 it" if mode & 0o077 else ""
+
+
+def free(path: Path) -> int:
+    """Return the free bytes of the disk that a path lies on, or will lie on."""
+    there = path
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    return shutil.disk_usage(there).free
+
+
+def probe(config: Config, stack: Plan, *, pool: Path) -> Facts:
+    """Look at this machine, for a stack that is to stand on it."""
+    from vre import paths
+    from vre.run import run
+
+    told, fault, running = _hypervisor(config, stack)
+    routes = [
+        parse_routes(run(["ip", "-json", family, "route"], hint="ip is in the package iproute2"))
+        for family in ("-4", "-6")
+    ]
+    return Facts(
+        memory=memory(Path("/proc/meminfo").read_text()),
+        disk=free(pool),
+        disk_at=str(pool),
+        hypervisor=told,
+        fault=fault,
+        kvm=kvm(),
+        routes=(*routes[0], *routes[1]),
+        running=running,
+        passphrase=passphrase_fault(paths.state() / "passphrase"),
+    )
+
+
+def kvm() -> bool:
+    """Say whether machines here can run without emulation; where no emulator is there to try, the device decides."""
+    from vre.provider.libvirt import accelerator
+
+    if shutil.which(accelerator.EMULATOR):
+        return accelerator.kvm_works()
+    return os.access(accelerator.DEVICE, os.R_OK | os.W_OK)
+
+
+def _hypervisor(config: Config, stack: Plan) -> tuple[str, str, frozenset[str]]:
+    """Return the hypervisor's version, what is wrong with it, and which of the stack's machines run. Starts none."""
+    from vre.provider.libvirt.connection import connect, told
+
+    uri = config.cloud.uri if isinstance(config.cloud, Libvirt) else ""
+    try:
+        if not _answers(uri):
+            return "none runs yet: the project's own is started by a launch", "", frozenset()
+        connection = connect(uri)
+        try:
+            with told("looking for the stack's machines"):
+                names = {domain.name() for domain in connection.listAllDomains() if domain.isActive()}
+                version, where = connection.getLibVersion(), connection.getURI()
+        finally:
+            connection.close()
+    except VreError as error:
+        return "", f"{error.message}; {error.hint}", frozenset()
+    running = frozenset(machine.name for machine in stack.machines if f"vre-{machine.name}" in names)
+    return f"libvirt {version // 1000000}.{version // 1000 % 1000} at {where}", "", running
+
+
+def _answers(uri: str) -> bool:
+    """Say whether a hypervisor is there to be asked; `auto` would start one."""
+    from vre.paths import state
+    from vre.provider.libvirt.connection import AUTO, system_answers
+    from vre.setup import hypervisor
+
+    return uri != AUTO or hypervisor.status(state()).running or system_answers()
