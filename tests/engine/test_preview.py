@@ -1,0 +1,75 @@
+"""What a preview of the default stack is like: it works with nothing launched, shows no secret, and stays small."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.engine.conftest import Engine
+from vre.paths import project
+
+SECRET = "a-long-password-for-the-tests-48215"
+STACK = """\
+  vre:name: seen
+  vre:cloud: {provider: libvirt}
+  vre:access: {keys: [.vre/id_ed25519.pub]}
+  vre:machines: {workers: {count: 1}}
+  vre:services:
+    jupyter: {admin: researcher}
+"""
+HEAVY = ("pulumi_aws", "pulumi_gcp", "pulumi_azure_native", "pulumi_openstack", "pulumi_cloudflare", "boto3")
+MEMORY = 250 * 1024  # KiB; the SDK alone takes 50 MiB, a cloud's would add as much again
+
+
+def test_the_default_stack_can_be_previewed_with_nothing_launched(engine: Engine) -> None:
+    told = engine.pulumi("stack", "init", "local", "--secrets-provider", "passphrase")
+    assert told.code == 0, told.text
+    told = engine.preview("local")
+    assert told.code == 0, told.text
+    for kind in ("libvirt:Network", "libvirt:Domain", "machine:Machine", "cluster:ControlPlane", "service:Door"):
+        assert f"vre:{kind}" in told.text
+    for output in ("url", "services", "user", "password", "authority", "machines"):
+        assert f"{output}" in told.text
+    assert engine.resources("local") == []
+
+
+@pytest.mark.requirement("P-37", "P-44")
+def test_a_given_password_is_shown_nowhere(engine: Engine) -> None:
+    engine.stack("seen", STACK)
+    path = "vre:services.jupyter.password"
+    told = engine.pulumi("config", "set", "--stack", "seen", "--secret", "--path", path, stdin=SECRET)
+    assert told.code == 0, told.text
+    for flags in ((), ("--diff", "--show-reads", "--show-sames"), ("--json",)):
+        told = engine.preview("seen", *flags)
+        assert told.code == 0, told.text
+        assert SECRET not in told.text
+        assert "PRIVATE KEY" not in told.text
+    kept = [engine.checkout.path / "stacks", engine.checkout.state]
+    files = [file for folder in kept for file in folder.rglob("*") if file.is_file()]
+    assert len(files) > 3
+    assert [file for file in files if SECRET.encode() in file.read_bytes()] == []
+
+
+def test_a_second_machine_is_in_the_preview(engine: Engine) -> None:
+    if not (engine.checkout.path / "stacks" / "Pulumi.seen.yaml").exists():
+        engine.stack("seen", STACK)
+    told = engine.preview("seen", "--json")
+    kinds = [step["newState"]["type"] for step in json.loads(told.text)["steps"]]
+    assert kinds.count("vre:libvirt:Domain") == 2
+    assert kinds.count("vre:cluster:Worker") == 1
+
+
+def test_no_sdk_of_another_cloud_is_imported() -> None:
+    program = "import sys, vre.launch, vre.clouds.libvirt; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", program], cwd=project(), capture_output=True, text=True, check=True)
+    assert "pulumi" in told.stdout.split()
+    assert [name for name in HEAVY if name in told.stdout.split()] == []
+
+
+def test_the_program_stays_small() -> None:
+    program = (
+        "import resource, vre.launch, vre.clouds.libvirt; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], cwd=project(), capture_output=True, text=True, check=True)
+    assert int(told.stdout) < MEMORY

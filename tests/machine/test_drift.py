@@ -1,0 +1,87 @@
+"""Somebody changes things by hand: refresh sees it, `up` mends it, and nothing else changes."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.machine.conftest import Launch
+from tests.machine.lab import Host, Lab
+from tests.machine.stack import Say, Stack
+from tests.machine.test_power import wait_for
+
+
+def changed(text: str) -> bool:
+    """Say whether a refresh or an `up` told of a change."""
+    counts = [line for line in text.splitlines() if line.strip().startswith(("+", "~", "-", "+-"))]
+    return bool(counts)
+
+
+def mends(stack: Stack, harm: Callable[[], object], *, twice: bool = True) -> None:
+    """Do harm, see that refresh finds it, that `up` mends it, and that there is nothing left to do."""
+    harm()
+    found = stack.do("refresh")
+    assert changed(found.text), found.text
+    mended = stack.do("up")
+    assert changed(mended.text), mended.text
+    if twice:
+        stack.do("up", "--refresh", "--expect-no-changes")
+
+
+def filter_rules(stack: Stack, name: str) -> int:
+    return stack.virsh("nwfilter-dumpxml", name).count("<rule ")
+
+
+@pytest.mark.requirement("P-17", "P-18")
+def test_a_rule_taken_out_of_the_network_filter(stack: Stack, site: Launch, lab: Lab) -> None:
+    name = stack.of("libvirt:Filter")[0]["outputs"]["name"]
+    before = filter_rules(stack, name)
+
+    def harm() -> None:
+        lines = stack.virsh("nwfilter-dumpxml", name).splitlines()
+        first = next(i for i, line in enumerate(lines) if "<rule " in line and "accept" in line)
+        last = next(i for i in range(first, len(lines)) if "</rule>" in lines[i])
+        file = lab.home / "filter.xml"
+        file.write_text("\n".join([*lines[:first], *lines[last + 1 :]]))
+        stack.virsh("nwfilter-define", str(file))
+        assert filter_rules(stack, name) == before - 1
+
+    mends(stack, harm, twice=False)
+    assert filter_rules(stack, name) == before
+
+
+@pytest.mark.requirement("P-17", "C-17")
+def test_a_rule_added_to_the_machines_firewall(stack: Stack, site: Launch) -> None:
+    def harm() -> None:
+        site.control.root("sh", "-c", "echo '# by hand' >> /etc/vre/firewall.nft")
+        site.control.root("nft", "insert", "rule", "inet", "vre", "input", "tcp", "dport", "8081", "accept")
+
+    mends(stack, harm, twice=False)
+    rules = site.control.root("nft", "list", "table", "inet", "vre")
+    assert "8081" not in rules
+    assert rules.count("policy drop") == 3
+
+
+def test_an_object_of_the_cluster_deleted(stack: Stack, site: Launch) -> None:
+    def policies() -> set[str]:
+        return {each["metadata"]["name"] for each in site.control.objects("networkpolicies", "--namespace", "jupyter")}
+
+    before = policies()
+    mends(
+        stack, lambda: site.control.kubectl("delete", "networkpolicies", "--all", "--namespace", "jupyter"), twice=False
+    )
+    assert policies() == before
+
+
+def test_the_machine_deleted(stack: Stack, site: Launch, lab: Lab, outside: Host, say: Say) -> None:
+    """Its disks are volumes of their own, so it comes back as it was."""
+    domain = stack.of("libvirt:Domain")[0]["outputs"]["name"]
+
+    def harm() -> None:
+        stack.virsh("destroy", domain)
+        stack.virsh("undefine", domain, "--nvram")
+        site.control.hang_up()
+
+    mends(stack, harm)
+    assert stack.virsh("domstate", domain).strip() == "running"
+    wait_for(site, outside, lab, say)
+    assert site.control.root("cat", "/var/lib/cloud/data/instance-id")

@@ -1,0 +1,148 @@
+"""The longest drills: killed and interrupted at every stage, a second machine, and everything gone at the end."""
+
+import base64
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.checkout import Checkout
+from tests.machine.browser import browser
+from tests.machine.conftest import make_stack
+from tests.machine.lab import NAMESPACE, Lab
+from tests.machine.stack import Running, Say, Stack, family, kill
+
+pytestmark = pytest.mark.drill
+PATIENCE = 1500.0
+STAGES: tuple[tuple[str, str], ...] = (
+    ("the upload of the disk image", r"vre:libvirt:Volume drill-control-system"),
+    ("the boot", r"vre:machine:Machine drill-control"),
+    ("kubeadm", r"vre:cluster:ControlPlane"),
+    ("the services", r"vre:cluster:Objects jupyter"),
+)
+"""What is seen in the engine's output while each stage goes on."""
+WORKER = {"count": 1, "size": {"cpus": 2, "memory": 1.5}, "disk": 8, "data": 1}
+
+
+@pytest.fixture(scope="module")
+def drill(lab: Lab, checkout: Checkout, hypervisor: str, say: Say) -> Iterator[Stack]:
+    """A stack of its own, on a network of its own."""
+    stack = make_stack(lab, checkout, hypervisor, say, name="drill", network=78)
+    yield stack
+    say("taking the drill's stack away")
+    stack.vre("down", "-s", stack.name, "--yes")
+
+
+def until(now: Running, pattern: str, say: Say) -> None:
+    """Wait for a stage, and a little into it."""
+    deadline = time.monotonic() + PATIENCE
+    while not any(re.search(pattern, line) for line in list(now.lines)):
+        assert now.process.poll() is None, f"it ended before {pattern}:\n{''.join(now.lines)[-3000:]}"
+        assert time.monotonic() < deadline, pattern
+        time.sleep(0.2)
+    say(f"seen: {pattern}")
+    time.sleep(2)
+
+
+def test_interrupted_it_ends_in_order_and_the_next_one_goes_on(drill: Stack, say: Say) -> None:
+    with drill.running(*drill.engine("up")) as now:
+        until(now, STAGES[0][1], say)
+        engine = [pid for pid in family(now.process.pid) if _name(pid) == "pulumi"]
+        os.kill(engine[-1], signal.SIGINT)
+        ended = now.ended()
+    say(f"interrupted: exit code {ended.code} after {ended.seconds:.0f} s")
+    assert ended.code != 0
+    assert "Traceback" not in ended.text
+    assert not list(drill.checkout.backend.rglob("locks/**/*.json")), "an interrupted run keeps its lock"
+
+
+def test_killed_at_every_stage_the_next_one_goes_on(drill: Stack, say: Say) -> None:
+    for title, pattern in STAGES:
+        say(f"to be killed during {title}")
+        with drill.running(*_vre_up(drill)) as now:
+            until(now, pattern, say)
+            kill(now.process.pid)
+            now.process.wait()
+        say(f"killed during {title}")
+    ended = drill.vre("up", "-s", drill.name)
+    assert ended.code == 0, ended.text[-5000:]
+    whole(drill, machines=1)
+    drill.do("up", "--expect-no-changes")
+
+
+def _vre_up(stack: Stack) -> tuple[str | Path, ...]:
+    return (Path(stack.checkout.env["PATH"].split(":")[0], "vre"), "up", "-s", stack.name)
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def whole(stack: Stack, *, machines: int) -> None:
+    """See that nothing is missing, nothing is there twice, and the state knows all there is."""
+    mark = f"vre-{stack.name}"
+
+    def listed(*words: str) -> list[str]:
+        return [line.split()[-1] for line in stack.virsh(*words).splitlines() if mark in line]
+
+    assert len(listed("list", "--name")) == machines
+    assert len(listed("list", "--all", "--name")) == machines
+    assert len(listed("net-list", "--all", "--name")) == 1
+    assert len(listed("nwfilter-list")) == machines
+    assert len(listed("secret-list")) == machines
+    volumes = stack.of("libvirt:Volume")
+    assert len(volumes) == 3 * machines
+    there = {str(file) for file in Path(volumes[0]["outputs"]["path"]).parent.iterdir() if file.suffix != ".log"}
+    assert there == {each["outputs"]["path"] for each in volumes}
+    exported = stack.export()["deployment"]
+    assert not exported.get("pending_operations")
+    assert [each["urn"] for each in exported["resources"] if each.get("delete")] == []
+
+
+def test_a_second_machine_joins_and_runs_a_users_work(drill: Stack, tmp_path: Path) -> None:
+    outputs = drill.outputs()
+    url, authority = outputs["services"]["jupyter"], outputs["authority"]
+    first = tmp_path / "first"
+    first.mkdir()
+    with browser(first, authority=authority, space=NAMESPACE) as chromium:
+        chromium.login(url, outputs["user"], outputs["password"])
+        assert chromium.run_cell("print(open('/home/jovyan/kept', 'w').write('kept'))") == "4"
+    _change(drill, lambda config: config["vre:machines"].update({"workers": WORKER}))
+    _change(drill, lambda config: config["vre:services"]["jupyter"].update({"users": ["bob"]}))
+    drill.do("up")
+    whole(drill, machines=2)
+    control, worker = drill.machines()
+    nodes = {each["metadata"]["name"]: each for each in control.objects("nodes")}
+    assert set(nodes) == {"drill-control", "drill-worker-1"}
+    for node in nodes.values():
+        assert {c["type"]: c["status"] for c in node["status"]["conditions"]}["Ready"] == "True"
+    second = tmp_path / "second"
+    second.mkdir()
+    password = control.objects("secret", "accounts", "--namespace", "jupyter")[0]["data"]["bob"]
+    with browser(second, authority=authority, space=NAMESPACE) as chromium:
+        chromium.login(url, "bob", base64.b64decode(password).decode())
+        assert chromium.run_cell("print(6 * 7)") == "42"
+    pods = control.objects("pods", "--namespace", "jupyter-users")
+    bobs = [pod for pod in pods if "bob" in pod["metadata"]["name"]]
+    assert [pod["spec"]["nodeName"] for pod in bobs] == ["drill-worker-1"]
+    third = tmp_path / "third"
+    third.mkdir()
+    with browser(third, authority=authority, space=NAMESPACE) as chromium:
+        chromium.login(url, outputs["user"], outputs["password"])
+        assert chromium.run_cell("print(open('/home/jovyan/kept').read())") == "kept"
+    assert worker.root("cat", "/etc/vre/firewall.nft")
+
+
+def _change(stack: Stack, change: Callable[[dict[str, dict[str, dict[str, object]]]], object]) -> None:
+    file = stack.checkout.path / "stacks" / f"Pulumi.{stack.name}.yaml"
+    text = yaml.safe_load(file.read_text())
+    change(text["config"])
+    file.write_text(yaml.safe_dump(text, sort_keys=False))

@@ -1,0 +1,84 @@
+"""Destroy leaves nothing behind: no machine, network, disk, key, file, process, rule, mount."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.machine.conftest import NAME, Launch
+from tests.machine.lab import Lab
+from tests.machine.ledger import command
+from tests.machine.stack import Stack
+from vre.clouds.libvirt import bridge
+
+LISTS = (
+    ("list", "--all", "--name"),
+    ("net-list", "--all", "--name"),
+    ("pool-list", "--all", "--name"),
+    ("nwfilter-list",),
+    ("secret-list",),
+)
+OURS = "vre-"
+
+
+def traces(stack: Stack, lab: Lab) -> dict[str, list[str]]:
+    """Return whatever of the stack there is in the lab, by kind."""
+    words = {" ".join(each): stack.virsh(*each).splitlines() for each in LISTS}
+    found = {name: [line for line in lines if OURS in line] for name, lines in words.items()}
+    found["links"] = [
+        line
+        for line in lab.hypervisor.run("ip", "-brief", "link").splitlines()
+        if line.startswith(("vre", "vnet", "virbr")) and "-p@" not in line
+    ]
+    found["rules"] = [
+        line
+        for line in lab.hypervisor.run("nft", "list", "ruleset").splitlines()
+        if "192.168.77." in line or "vnet" in line
+    ]
+    found["files"] = [str(file) for file in (lab.home / "pool").rglob("*")] if (lab.home / "pool").exists() else []
+    found["processes"] = _processes(lab)
+    found["mounts"] = [line for line in Path("/proc/mounts").read_text().splitlines() if str(lab.home) in line]
+    return found
+
+
+def _processes(lab: Lab) -> list[str]:
+    """Return the emulators, name servers and engine's children that run in the lab."""
+    told = []
+    for pid in lab.hypervisor.run("ip", "netns", "pids", lab.hypervisor.namespace, check=False).split():
+        try:
+            words = Path("/proc", pid, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if any(name in words for name in ("qemu-system", "dnsmasq", "pulumi", "vre.provider")):
+            told.append(words)
+    return told
+
+
+@pytest.mark.requirement("P-99")
+def test_destroy_leaves_nothing(site: Launch, stack: Stack, lab: Lab) -> None:
+    before = traces(stack, lab)
+    for kind in (
+        "list --all --name",
+        "net-list --all --name",
+        "pool-list --all --name",
+        "nwfilter-list",
+        "secret-list",
+    ):
+        assert before[kind], f"{kind}: else this proves nothing"
+    for kind in ("links", "rules", "files", "processes"):
+        assert before[kind], f"{kind}: else this proves nothing"
+    stack.do("destroy")
+    assert traces(stack, lab) == {kind: [] for kind in before}
+    assert stack.of("libvirt:Domain") == []
+    assert not list(lab.home.rglob("secrets/*.base64")), "the key of the data disk is still there"
+
+
+def test_destroy_again_is_fine(site: Launch, stack: Stack) -> None:
+    stack.do("destroy")
+
+
+def test_the_network_of_the_machine_itself_was_not_touched(site: Launch) -> None:
+    """But for the lab's uplink: what a stack of its own has there stays as it is."""
+    ours = (bridge(NAME), "vre-outside", "vre-stranger")
+    for words in (("ip", "-brief", "link"), ("ip", "route"), ("nft", "list", "ruleset")):
+        shown = command(*words)
+        assert [line for line in shown.splitlines() if any(name in line for name in ours)] == []

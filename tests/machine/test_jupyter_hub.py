@@ -1,0 +1,99 @@
+"""Jupyter from its locks, its configuration and its settings, used through a browser; no cluster."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.machine.browser import Browser, browser
+from tests.machine.hub import SPACE, URL, Stack, environments, jupyter, run_hub
+from vre.services.jupyter.settings import Jupyter
+
+PASSWORDS = {"admin": "a-first-for-tests-73", "bob.smith": "b-first-for-tests-73", "carol": "c-first-for-tests-73"}
+SETTINGS = Jupyter(users=("bob.smith", "carol"), terminal=False, idle_minutes=600)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("hub")
+    environments(folder)
+    with jupyter(folder, SETTINGS, PASSWORDS) as running:
+        yield running
+
+
+@pytest.fixture
+def chromium(stack: Stack, tmp_path: Path) -> Iterator[Browser]:
+    with browser(tmp_path, authority=stack.authority, space=SPACE, patience=60) as started:
+        yield started
+
+
+@pytest.mark.requirement("C-20")
+def test_a_user_runs_cells(stack: Stack, chromium: Browser, tmp_path: Path) -> None:
+    chromium.login(URL, "bob.smith", PASSWORDS["bob.smith"])
+    assert chromium.run_cell("print(6 * 7)") == "42"
+    assert "ZeroDivisionError" in chromium.run_cell("1 / 0")
+    assert chromium.run_cell("sum(range(10))") == "45"
+    chromium.screenshot(tmp_path / "cell.png")
+
+
+@pytest.mark.requirement("P-51")
+def test_without_a_terminal_there_is_none(stack: Stack, chromium: Browser) -> None:
+    chromium.login(URL, "bob.smith", PASSWORDS["bob.smith"])
+    assert chromium.status(f"{URL}user/bob.smith/api/status") == 200
+    assert chromium.status(f"{URL}user/bob.smith/api/terminals") in {403, 404}
+
+
+def test_cookies_go_over_tls_only(stack: Stack, chromium: Browser) -> None:
+    chromium.login(URL, "bob.smith", PASSWORDS["bob.smith"])
+    cookies = chromium.context.cookies()
+    assert cookies
+    assert [cookie["name"] for cookie in cookies if not cookie["secure"]] == []
+
+
+def test_nobody_signs_up(stack: Stack) -> None:
+    assert stack.status("hub/login") == 200
+    assert stack.status("hub/signup") == 404
+
+
+@pytest.mark.requirement("P-68")
+def test_wrong_passwords_lock_an_account(stack: Stack, chromium: Browser) -> None:
+    for _ in range(6):
+        assert "login" in chromium.sign_in(URL, "carol", "wrong" + "-" * 60)
+    assert "login" in chromium.sign_in(URL, "carol", PASSWORDS["carol"])
+    assert stack.log("hub").count("audit: carol is locked") == 1
+
+
+def test_a_password_longer_than_bcrypt_takes_is_just_wrong(stack: Stack, chromium: Browser) -> None:
+    chromium.sign_in(URL, "admin", "x" * 100)
+    assert "Invalid username or password" in chromium.page.inner_text("body")
+
+
+@pytest.mark.requirement("P-68")
+def test_an_account_taken_out_of_the_stack_is_out_at_once(stack: Stack, chromium: Browser) -> None:
+    chromium.login(URL, "bob.smith", PASSWORDS["bob.smith"])
+    remaining = {user: password for user, password in PASSWORDS.items() if user != "bob.smith"}
+    run_hub(stack, SETTINGS.model_copy(update={"users": ("carol",)}), remaining)
+    chromium.page.goto(f"{URL}hub/home")
+    assert "hub/login" in chromium.page.url
+    assert "login" in chromium.sign_in(URL, "bob.smith", PASSWORDS["bob.smith"])
+
+
+def test_a_password_changed_in_the_stack_counts_and_one_changed_by_its_user_stays(
+    stack: Stack, chromium: Browser
+) -> None:
+    chosen, later = "chosen-by-the-admin-61", "a-second-for-tests-73"
+    assert "login" not in chromium.sign_in(URL, "admin", PASSWORDS["admin"])
+    chromium.page.goto(f"{URL}hub/change-password")
+    for field, text in (("old_password", PASSWORDS["admin"]), ("new_password", chosen)):
+        chromium.page.fill(f"input[name={field}]", text)
+    chromium.page.fill("input[name=new_password_confirmation]", chosen)
+    chromium.page.keyboard.press("Enter")
+    chromium.page.get_by_text("changed successfully").wait_for()
+    run_hub(stack, SETTINGS, PASSWORDS)
+    chromium.context.clear_cookies()
+    assert "login" in chromium.sign_in(URL, "admin", PASSWORDS["admin"])
+    assert "login" not in chromium.sign_in(URL, "admin", chosen)
+    run_hub(stack, SETTINGS, {**PASSWORDS, "admin": later})
+    chromium.context.clear_cookies()
+    assert "login" in chromium.sign_in(URL, "admin", chosen)
+    assert "login" not in chromium.sign_in(URL, "admin", later)

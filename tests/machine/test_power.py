@@ -1,0 +1,81 @@
+"""The machine loses its power: it is back by itself, with its services, and with what was saved."""
+
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.machine.conftest import Launch
+from tests.machine.lab import Host, Lab
+from tests.machine.stack import Machine, Say, Stack
+
+PATIENCE = 900.0  # seconds; an emulated machine is slow
+SAVED = "what was found"
+
+
+def wait_for(site: Launch, host: Host, lab: Lab, say: Say) -> None:
+    """Wait until the service answers through the front door, the chain verified."""
+    authority = lab.home / "authority.pem"
+    authority.write_text(site.outputs["authority"])
+    url = f"{site.outputs['services']['jupyter'].rstrip('/')}/hub/login"
+    begun = time.monotonic()
+    shown = 0.0
+    while True:
+        done = host.result(
+            "curl", "-s", "-m", "10", "--cacert", authority, "-o", "/dev/null", "-w", "%{http_code}", url
+        )
+        took = time.monotonic() - begun
+        if done.stdout == "200":
+            say(f"{urlsplit(url).netloc} answers again after {took:.0f} s")
+            return
+        assert took < PATIENCE, f"{url}: {done.stdout} {done.stderr}"
+        if took - shown > 30:
+            shown = took
+            say(f"waiting for {url}, {took:.0f} s: {done.stdout or done.stderr}")
+        time.sleep(2)
+
+
+def save(machine: Machine, pod: str) -> None:
+    """Put a file into the user's home, as a notebook would, onto the disk and not just into memory."""
+    script = f"import os; f = open('/home/jovyan/power.txt', 'w'); f.write('{SAVED}'); f.flush(); os.fsync(f.fileno())"
+    machine.kubectl("exec", "--namespace", "jupyter-users", pod, "--", "/opt/jupyter/bin/python", "-c", script)
+
+
+@pytest.mark.requirement("P-06")
+def test_after_a_power_cut_it_is_back_with_what_was_saved(
+    site: Launch, stack: Stack, lab: Lab, outside: Host, say: Say, notebook: str
+) -> None:
+    save(site.control, notebook)
+    before = site.control.boot()
+    say("power cut")
+    domain = stack.of("libvirt:Domain")[0]["outputs"]["name"]
+    stack.virsh("destroy", domain)
+    site.control.hang_up()
+    stack.virsh("start", domain)
+    wait_for(site, outside, lab, say)
+    assert site.control.boot() not in {"", before}
+    found = site.control.root("find", "/var/lib/vre/data", "-name", "power.txt", "-exec", "cat", "{}", ";")
+    assert found == SAVED
+
+
+@pytest.mark.requirement("P-17", "H-35")
+def test_after_it_the_firewall_is_up_again(site: Launch, outside: Host) -> None:
+    rules = site.control.root("nft", "list", "table", "inet", "vre")
+    assert rules.count("policy drop") == 3
+
+
+def test_after_it_there_is_nothing_to_change(site: Launch, stack: Stack) -> None:
+    stack.do("up", "--expect-no-changes")
+
+
+@pytest.mark.drill
+def test_after_a_reboot_it_is_back(site: Launch, stack: Stack, lab: Lab, outside: Host, say: Say) -> None:
+    before = site.control.boot()
+    say("reboot")
+    stack.virsh("reboot", stack.of("libvirt:Domain")[0]["outputs"]["name"])
+    site.control.hang_up()
+    deadline = time.monotonic() + PATIENCE
+    while site.control.boot() in {"", before}:
+        assert time.monotonic() < deadline
+        time.sleep(3)
+    wait_for(site, outside, lab, say)
