@@ -9,6 +9,8 @@ from tests.machine.lab import Host, Lab
 from tests.machine.stack import Say, Stack
 from tests.machine.test_power import wait_for
 
+pytestmark = pytest.mark.drill
+
 
 def changed(text: str) -> bool:
     """Say whether a refresh or an `up` told of a change."""
@@ -72,6 +74,7 @@ def test_an_object_of_the_cluster_deleted(stack: Stack, site: Launch) -> None:
     assert policies() == before
 
 
+@pytest.mark.drill
 def test_the_machine_deleted(stack: Stack, site: Launch, lab: Lab, outside: Host, say: Say) -> None:
     """Its disks are volumes of their own, so it comes back as it was."""
     domain = stack.of("libvirt:Domain")[0]["outputs"]["name"]

@@ -21,23 +21,30 @@ IMPOSTOR_PORT = 2222
 WAY_OUT = 8000
 PROBE = """
 import json, socket, sys
-found = {}
-for kind, host, port in json.loads(sys.argv[1]):
+from concurrent.futures import ThreadPoolExecutor
+
+QUESTION = "12340100000100000000000007636f6e74726f6c0570726f6f6608696e7465726e616c0000010001"
+
+def probe(target):
+    kind, host, port = target
     try:
         if kind == "name":
             socket.getaddrinfo(host, port)
-        else:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            with socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as way:
-                way.settimeout(5)
-                way.connect((host, port))
-                if kind == "udp":
-                    way.send(bytes.fromhex("12340100000100000000000007636f6e74726f6c0570726f6f6608696e7465726e616c0000010001"))
-                    way.recv(512)
-        found[f"{kind} {host} {port}"] = "reached"
+            return "reached"
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as way:
+            way.settimeout(8)
+            way.connect((host, port))
+            if kind == "udp":
+                way.send(bytes.fromhex(QUESTION))
+                way.recv(512)
+        return "reached"
     except OSError as error:
-        found[f"{kind} {host} {port}"] = type(error).__name__
-print(json.dumps(found))
+        return type(error).__name__
+
+targets = json.loads(sys.argv[1])
+with ThreadPoolExecutor(8) as pool:
+    print(json.dumps({" ".join(map(str, each)): how for each, how in zip(targets, pool.map(probe, targets))}))
 """
 Target = tuple[str, str, int]
 

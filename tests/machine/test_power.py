@@ -12,6 +12,8 @@ from tests.machine.stack import Machine, Say, Stack
 PATIENCE = 900.0  # seconds; an emulated machine is slow
 SAVED = "what was found"
 
+pytestmark = pytest.mark.drill
+
 
 def wait_for(site: Launch, host: Host, lab: Lab, say: Say) -> None:
     """Wait until the service answers through the front door, the chain verified."""
