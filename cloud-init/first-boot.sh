@@ -18,7 +18,7 @@ versions() { dpkg-query --show --showformat '${Package} ${Version} ${db:Status-A
 
 rm -f "$failed"
 try systemctl daemon-reload
-#% if data_serial
+#% if data_device
 try systemctl start var-lib-vre-data.mount
 try mountpoint --quiet /var/lib/vre/data
 #% endif

@@ -3,85 +3,17 @@
 The words are the same on every cloud. Frozen models; unknown keys are refused.
 """
 
+import itertools
 from datetime import date
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from vre.errors import Finding
-from vre.fields import Cidr4, Cidr6, Domain, Networks, PublicKey, StackName
+from vre.cloud import Cloud
+from vre.fields import Domain, Networks, PublicKey, StackName
 from vre.model import Model
 from vre.services.settings import Services
-
-
-class Libvirt(Model):
-    """A hypervisor of one's own, here or behind ssh."""
-
-    provider: Literal["libvirt"] = Field(description="The cloud", examples=["libvirt"])
-    uri: str = Field(
-        default="auto",
-        description="The hypervisor; auto: the system's libvirtd, or the one that `make setup` starts",
-        examples=["qemu:///system", "qemu+ssh://root@hypervisor/system"],
-    )
-    network: Cidr4 = Field(default="192.168.77.0/24", description="IPv4 range of the stack's own network")
-    network6: Cidr6 = Field(default="fd76:7265:77::/64", description="IPv6 range of the stack's own network")
-    mode: Literal["nat", "isolated"] = Field(default="nat", description="Whether the network leads outside")
-    pool: str = Field(
-        default="", description="Folder on the hypervisor for disks; empty: beside libvirt's other images",
-        examples=["/srv/vre"],
-    )  # fmt: skip
-    accelerator: Literal["auto", "kvm", "tcg"] = Field(
-        default="auto", description="auto: KVM where it works, else emulation, with a warning"
-    )
-
-    @field_validator("network")
-    @classmethod
-    def _roomy(cls, value: str) -> str:
-        if ip_network(value).prefixlen > 26:
-            raise ValueError("the network needs room for machines: /26 or wider")
-        return value
-
-
-class Aws(Model):
-    """Amazon Web Services."""
-
-    provider: Literal["aws"] = Field(description="The cloud", examples=["aws"])
-    region: str = Field(description="Where the machines stand", examples=["eu-west-1"])
-    network: Cidr4 = Field(default="10.77.0.0/16", description="IPv4 range of the stack's own network")
-
-
-class Gcp(Model):
-    """Google Cloud."""
-
-    provider: Literal["gcp"] = Field(description="The cloud", examples=["gcp"])
-    project: str = Field(description="The project that pays", examples=["phenome-1234"])
-    region: str = Field(description="Where the machines stand", examples=["europe-west1"])
-    network: Cidr4 = Field(default="10.77.0.0/16", description="IPv4 range of the stack's own network")
-
-
-class Azure(Model):
-    """Microsoft Azure."""
-
-    provider: Literal["azure"] = Field(description="The cloud", examples=["azure"])
-    subscription: str = Field(
-        description="The subscription that pays", examples=["00000000-0000-0000-0000-000000000000"]
-    )
-    region: str = Field(description="Where the machines stand", examples=["westeurope"])
-    network: Cidr4 = Field(default="10.77.0.0/16", description="IPv4 range of the stack's own network")
-
-
-class OpenStack(Model):
-    """An OpenStack cloud, public or an institution's own."""
-
-    provider: Literal["openstack"] = Field(description="The cloud", examples=["openstack"])
-    region: str = Field(description="Where the machines stand", examples=["RegionOne"])
-    public: bool = Field(description="Whether it is a public cloud: decides which data may go there", examples=[True])
-    external_network: str = Field(description="The network that floating addresses come from", examples=["public"])
-    network: Cidr4 = Field(default="10.77.0.0/16", description="IPv4 range of the stack's own network")
-
-
-Cloud = Annotated[Libvirt | Aws | Gcp | Azure | OpenStack, Field(discriminator="provider")]
 
 
 class Direct(Model):
@@ -104,6 +36,14 @@ class Cloudflare(Model):
     zone: Domain = Field(
         description="The zone: the VRE is NAME.ZONE, a service SERVICE-NAME.ZONE", examples=["example.org"]
     )
+    managed_rules: bool = Field(
+        default=False, description="Run Cloudflare's managed rules for the VRE's names: for zones of a paid plan",
+        examples=[True],
+    )  # fmt: skip
+    rate_limit: bool = Field(
+        default=True, description="One rate-limiting rule, for logins; off where the zone's plan has room for no more",
+        examples=[False],
+    )  # fmt: skip
 
 
 Edge = Annotated[Direct | Cloudflare, Field(discriminator="provider")]
@@ -142,6 +82,12 @@ class Access(Model):
         return value
 
 
+class Native(Model):
+    """A size by the cloud's own word for it."""
+
+    type: str = Field(min_length=2, description="The cloud's own name of a size", examples=["m7i.large"])
+
+
 class Shape(Model):
     """A size in numbers."""
 
@@ -149,7 +95,20 @@ class Shape(Model):
     memory: float = Field(ge=1.5, le=2048, description="Memory in GiB", examples=[4])
 
 
-Size = Literal["small", "medium", "large"] | Shape
+def _kind(size: Any) -> str:
+    """Say which way a size is written."""
+    if isinstance(size, Shape | Native):
+        return type(size).__name__.lower()
+    return ("native" if "type" in size else "shape") if isinstance(size, dict) else "word"
+
+
+Size = Annotated[
+    Annotated[Literal["small", "medium", "large"], Tag("word")]
+    | Annotated[Shape, Tag("shape")]
+    | Annotated[Native, Tag("native")],
+    Discriminator(_kind),
+]
+SIZE_TAGS = frozenset({"word", "shape", "native"})
 SHAPES = {
     "small": Shape(cpus=2, memory=4),
     "medium": Shape(cpus=4, memory=16),
@@ -157,15 +116,18 @@ SHAPES = {
 }
 
 
-def shape(size: Size) -> Shape:
-    """Return a size in numbers: the same words mean the same on every cloud."""
+def shape(size: str | Shape) -> Shape:
+    """Return a portable size in numbers: the same words mean the same on every cloud."""
     return SHAPES[size] if isinstance(size, str) else size
+
+
+SIZES = "small, medium, large, or cpus and memory, or a cloud's own type"
 
 
 class Control(Model):
     """The machine with the control plane and the ingress."""
 
-    size: Size = Field(default="small", description="small, medium, large, or cpus and memory")
+    size: Size = Field(default="small", description=SIZES)
     disk: int = Field(default=12, ge=8, le=2048, description="System disk in GiB; may grow later")
     data: int = Field(default=10, ge=1, le=65536, description="Data disk for homes and volumes in GiB; may grow later")
 
@@ -173,10 +135,19 @@ class Control(Model):
 class Workers(Model):
     """Machines that only run workloads."""
 
-    size: Size = Field(default="small", description="small, medium, large, or cpus and memory")
+    size: Size = Field(default="small", description=SIZES)
     count: int = Field(default=0, ge=0, le=100, description="How many")
+    without: Annotated[tuple[Annotated[int, Field(ge=1, le=200)], ...], Field(max_length=100)] = Field(
+        default=(), description="Numbers that are left out: so worker 2 of 3 goes, and 1 and 3 stay", examples=[[2]]
+    )
     disk: int = Field(default=12, ge=8, le=2048, description="System disk in GiB")
     data: int = Field(default=10, ge=1, le=65536, description="Data disk in GiB")
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of the workers, lowest first."""
+        kept = (number for number in itertools.count(1) if number not in self.without)
+        return tuple(itertools.islice(kept, self.count))
 
 
 class Machines(Model):
@@ -241,49 +212,6 @@ class Config(Model):
     data: Data = Field(default_factory=Data, description="What kind of data", examples=[{"class": "public"}])
     outbound: Outbound = Field(default_factory=Outbound, description="What may be reached outside")
     services: Services = Field(default_factory=Services, description="What runs in it", examples=[{"jupyter": {}}])
-
-
-def public_cloud(cloud: Libvirt | Aws | Gcp | Azure | OpenStack) -> bool:
-    """Say whether a cloud belongs to somebody else, so that only public or anonymised data may go there (P-79)."""
-    return cloud.public if isinstance(cloud, OpenStack) else cloud.provider != "libvirt"
-
-
-def conflicts(config: Config) -> list[Finding]:
-    """Return what single keys cannot show: parts of the file that do not go together."""
-    found = []
-    if public_cloud(config.cloud) and config.data.class_ in {"pseudonymised", "sensitive"}:
-        found.append(
-            Finding(
-                key="data.class",
-                reason=f"{config.data.class_} data never goes to a public cloud ({config.cloud.provider})",
-                example="cloud: {provider: libvirt}",
-            )
-        )
-    if config.cloud.provider != "libvirt" and not config.access.operators:
-        found.append(
-            Finding(
-                key="access.operators", reason="name the networks that operators come from", example="[203.0.113.0/24]"
-            )
-        )
-    needed = FIRST_WORKER + config.machines.workers.count + 1
-    if ip_network(config.cloud.network).num_addresses <= needed:
-        found.append(
-            Finding(
-                key="cloud.network",
-                reason=f"{config.cloud.network} has no room for {config.machines.workers.count} workers",
-                example="network: 10.77.0.0/16",
-            )
-        )
-    jupyter = config.services.jupyter
-    if config.data.class_ == "sensitive" and jupyter and jupyter.egress:
-        found.append(
-            Finding(
-                key="services.jupyter.egress",
-                reason="sensitive data must have no way out through users' servers",
-                example="egress: closed",
-            )
-        )
-    return found
 
 
 def schema() -> dict[str, Any]:

@@ -27,6 +27,8 @@ LATER = {
     "machines.control.data": "May grow in place; smaller is refused.",
     "machines.workers.size": "In place: the machines are shut down and started again.",
     "machines.workers.count": "Machines come and go at the end of the row; the others stay.",
+    "machines.workers.without": "That machine is drained and goes, with its disks; the others stay.",
+    "cloud.image": "For machines made from then on; standing ones keep their disks.",
     "machines.workers.disk": "May grow in place; smaller is refused.",
     "machines.workers.data": "May grow in place; smaller is refused.",
     "data": "In place: firewalls change where the class closes something.",
@@ -59,8 +61,7 @@ pulumi config set --secret --path 'vre:services.jupyter.password' -s NAME
 ```
 
 Editors that know JSON Schema check the file while you type: the schema is [stack.schema.json](stack.schema.json).
-The provider `libvirt` is in place. The words for `aws`, `gcp`, `azure`, `openstack` and `cloudflare` are settled and
-checked, but nothing can be launched there yet.
+Each cloud has a page of its own in [clouds/](clouds/): credentials, permissions, what is made, what it costs.
 
 The last column says what changing a key does to a VRE that runs already.
 """

@@ -10,7 +10,8 @@ class Machine:
     """One machine as planned: its place in the stack, before any cloud has made it.
 
     `memory` is in MiB, `disk` and `data` (the data disk, 0 for none) in GiB. Addresses are what the machine has inside
-    the stack's own network.
+    the stack's own network; without an own IPv6 range there, `ipv6` is empty. `native` is the cloud's own word for the
+    size, in place of numbers.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Machine:
     ipv4: str
     ipv6: str
     mac: str
+    native: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,25 +1,24 @@
 """The story of a launch: what was asked for, who may reach what, machines, cluster, services, outputs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pulumi
 from pulumi import Output, ResourceOptions
 
-from vre import access, image, resources, stackfile
+from vre import access, clouds, image, resources, stackfile
 from vre.artifacts.finished import Finished
-from vre.clouds.site import Disk, Node, Order, Site, cloud, inside
+from vre.clouds.site import Disk, Node, Order, Site, inside
 from vre.cluster.cluster import READY_SECONDS, Cluster
-from vre.cluster.kubeadm import PODS, SERVICES
 from vre.cluster.objects import Route
 from vre.config import Config
-from vre.edge import names
-from vre.edge.direct import Edge
+from vre.edge import front, names, refresh
+from vre.edge.contract import Front
 from vre.errors import Refused
 from vre.load import load
-from vre.plan import doors, plan
-from vre.policy import decide
+from vre.plan import plan
+from vre.policy import PODS, SERVICES
 from vre.progress import silent
 from vre.services import CATALOGUE, Context, Service
 
@@ -52,13 +51,17 @@ def launch() -> None:
     """Declare the whole environment of the stack that is selected. Raises VreError before any resource."""
     config = configuration(pulumi.get_stack())
     own_plugin()
+    warned = refresh(config)
+    if warned:
+        pulumi.log.warn(warned)
     built = image.build(Finished(), silent)
     stack = plan(config)
-    policy = decide(doors(config, stack, gateways=cloud(config).gateways(config)))
+    policy = clouds.policy(config)
 
     services = asked(config, stack.control.ipv4, built.images)
-    edge = Edge(config, [stack.control.ipv4], tuple(each.service.name for each in services))
+    edge: Front = front(config).Edge(config, stack.control.ipv4, tuple(each.service.name for each in services))
     site = Site(Order(config=config, plan=stack, policy=policy, image=Disk(path=str(built.path), id=built.id)))
+    published = edge.publish(site.nodes[0].address)
     cluster = Cluster(
         config.name,
         site.nodes,
@@ -68,7 +71,7 @@ def launch() -> None:
         home=next((each.context.base for each in services if each.context.base != "/"), ""),
     )
     for each in services:
-        run(each, cluster, edge)
+        run(each, cluster, edge, published)
     export(config, site, edge, services)
 
 
@@ -139,7 +142,7 @@ def _secrets(config: Config, service: Service[Any], settings: Any) -> dict[str, 
     }
 
 
-def run(each: Running, cluster: Cluster, edge: Edge) -> None:
+def run(each: Running, cluster: Cluster, edge: Front, published: Sequence[pulumi.Resource]) -> None:
     """Apply a service's objects and wait until it answers at the door: ready means usable."""
     node = cluster.control
     applied = resources.Objects(
@@ -153,19 +156,20 @@ def run(each: Running, cluster: Cluster, edge: Edge) -> None:
         opts=inside(ResourceOptions(), node.resource, cluster.plane),
     )
     check = each.service.check(each.context)
+    reach = edge.reach(node.address)
     resources.Door(
         each.service.name,
         url=f"https://{each.context.host}",
-        address=node.machine.ipv4,
-        authority=edge.certificate.authority,
+        address=reach.address,
+        authority=reach.authority,
         path=check.path,
         expect={"status": check.status, "text": check.text},
         timeout=DOOR_SECONDS,
-        opts=inside(ResourceOptions(), node.resource, applied, cluster.base, *cluster.workers),
+        opts=inside(ResourceOptions(), node.resource, applied, cluster.base, *cluster.workers, *published),
     )
 
 
-def export(config: Config, site: Site, edge: Edge, services: list[Running]) -> None:
+def export(config: Config, site: Site, edge: Front, services: list[Running]) -> None:
     """Export the stack's outputs: the same on every cloud."""
     first = services[0].service.outputs(services[0].settings, services[0].context) if services else {}
     user = first.get("admin", "")
@@ -174,15 +178,21 @@ def export(config: Config, site: Site, edge: Edge, services: list[Running]) -> N
     pulumi.export("user", user)
     pulumi.export("password", Output.secret(first.get("passwords", {}).get(user, "")))
     pulumi.export("passwords", Output.secret(first.get("passwords", {})))
-    pulumi.export("authority", edge.certificate.authority)
+    pulumi.export("authority", edge.reach(site.nodes[0].address).authority)
     pulumi.export("machines", [_machine(node) for node in site.nodes])
+
+
+def _distinct(addresses: Sequence[str]) -> list[str]:
+    """Return the addresses once each, the one that operators reach first."""
+    return [address for address in dict.fromkeys(addresses) if address]
 
 
 def _machine(node: Node) -> dict[str, Any]:
     return {
         "name": node.machine.name,
         "role": str(node.machine.role),
-        "addresses": [address for address in (node.machine.ipv4, node.machine.ipv6) if address],
+        "addresses": Output.all(node.address, node.machine.ipv4, node.machine.ipv6).apply(_distinct),
+        "through": (node.connection.get("through") or {}).get("address", ""),
         "hostKey": node.host_key,
         "accelerator": node.accelerator,
     }

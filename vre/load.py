@@ -9,11 +9,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from vre.config import Config, Shape, conflicts
+from vre.config import SIZE_TAGS, Config
+from vre.conflicts import conflicts
 from vre.errors import Finding, Refused
 from vre.stackfile import StackFile, Where
-
-SHAPE = Shape.__name__
 
 
 def load(stack: StackFile) -> Config:
@@ -67,18 +66,21 @@ def _findings(errors: Sequence[ErrorDetails], stack: StackFile) -> Iterator[Find
 
 
 def _follows(error: ErrorDetails, errors: Iterable[ErrorDetails]) -> bool:
-    """Say whether a fault only follows from one below it, or is one of two ways to say the same."""
+    """Say whether a fault only follows from one below it."""
     at = _at(error["loc"])
     below = any(len(_at(other["loc"])) > len(at) and _at(other["loc"])[: len(at)] == at for other in errors)
-    return (below and error["type"] in {"too_short", "literal_error"}) or (
-        error["type"] == "model_type" and str(error["loc"][-1]) == SHAPE
-    )
+    return below and error["type"] in {"too_short", "literal_error"}
 
 
 def _at(loc: Where) -> Where:
     """Return the keys of the file in an error's place; pydantic also names the variant that was chosen."""
     rest = loc[:1] + (loc[2:] if _variant(loc) else loc[1:])
-    return tuple(part for part in rest if part != SHAPE and not str(part).startswith("literal["))
+    return tuple(part for before, part in zip(("", *rest), rest, strict=False) if not _tag(before, part))
+
+
+def _tag(before: str | int, part: str | int) -> bool:
+    """Say whether a part of an error's place is no key, but how pydantic tells the ways to write a size apart."""
+    return before == "size" and part in SIZE_TAGS
 
 
 def _variant(loc: Where) -> str:
@@ -104,7 +106,7 @@ def _words(error: ErrorDetails) -> str:
         "model_type": "has keys of its own below it",
         "model_attributes_type": "has keys of its own below it",
     }
-    size = "is {expected}, or cpus and memory" if error["loc"][-2:-1] == ("size",) else ""
+    size = "is {expected}, or cpus and memory, or a type" if error["loc"][-2:] == ("size", "word") else ""
     return size or own.get(error["type"]) or error["msg"].replace("{", "{{").replace("}", "}}")
 
 

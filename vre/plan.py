@@ -1,48 +1,71 @@
 """From what was asked for to what will stand: machines with names and addresses, and the doors of the policy. Pure."""
 
 import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from vre.config import CONTROL_HOST, FIRST_WORKER, Config, Control, Workers, shape
+from vre.cloud import workers_part
+from vre.config import CONTROL_HOST, FIRST_WORKER, Config, Control, Native, Workers, shape
 from vre.fields import networks
 from vre.inventory import Machine, Plan
 from vre.policy import ANYWHERE, Doors, Network, Role
 
 
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """Who a cloud has around a stack's machines. A cloud's module says it, without asking the cloud.
+
+    `operators` are hosts of the cloud's that operate the stack (one's own hypervisor). `resolvers`, `time` and
+    `metadata` answer the machines. `bastion`: only the control plane's machine has a public address. `dhcp`: machines
+    have their addresses by DHCP.
+    """
+
+    operators: tuple[str, ...] = ()
+    resolvers: tuple[str, ...] = ()
+    time: tuple[str, ...] = ()
+    metadata: tuple[str, ...] = ()
+    bastion: bool = False
+    dhcp: bool = False
+
+
 def plan(config: Config) -> Plan:
     """Return every machine of the stack. Adding or removing a worker changes no other machine's name or address."""
     workers = config.machines.workers
+    first = workers_part(config.cloud) + FIRST_WORKER
     return Plan(
         machines=(
             _machine(config, config.machines.control, Role.CONTROL, "control", CONTROL_HOST),
             *(
-                _machine(config, workers, Role.WORKER, f"worker-{index + 1}", FIRST_WORKER + index)
-                for index in range(workers.count)
+                _machine(config, workers, Role.WORKER, f"worker-{number}", first + number - 1)
+                for number in workers.numbers
             ),
         )
     )
 
 
-def doors(config: Config, stack: Plan, *, gateways: tuple[str, ...] = ()) -> Doors:
-    """Return who stands behind each peer of the policy.
-
-    `gateways` are the hypervisor's addresses in the stack's own network: it operates and resolves names for it. Empty
-    on clouds, whose hypervisors are somebody else's.
-    """
-    hypervisor = networks(gateways)
-    operators = _merged(networks(config.access.operators), hypervisor)
-    asked = networks(config.edge.networks) if config.edge.provider == "direct" else ()
+def doors(config: Config, stack: Plan, here: Surroundings, *, edge: tuple[Network, ...] = ()) -> Doors:
+    """Return who stands behind each peer of the policy. `edge` is who comes to the ingress, where it is not direct."""
+    own = networks(here.operators)
+    operators = _merged(networks(config.access.operators), own)
+    asked = edge or (networks(config.edge.networks) if config.edge.provider == "direct" else ())
     return Doors(
         operators=operators,
-        edge=_merged(asked, hypervisor) if asked else operators,
-        nodes=tuple(ip_network(address) for each in stack.machines for address in (each.ipv4, each.ipv6) if address),
+        edge=_merged(asked, own) if asked else operators,
+        nodes=_addresses(stack.machines),
+        control=_addresses((stack.control,)) if here.bastion else (),
         roles=stack.roles,
-        resolver=networks(config.outbound.resolvers) or hypervisor,
-        time=networks(config.outbound.time),
+        resolver=networks(config.outbound.resolvers) or networks(here.resolvers),
+        time=networks(config.outbound.time) or networks(here.time),
+        metadata=networks(here.metadata),
         mirrors=networks(config.outbound.mirrors) or _open_mirrors(config),
         named=networks(config.outbound.networks),
         pods=_pods(config),
     )
+
+
+def _addresses(machines: Iterable[Machine]) -> tuple[Network, ...]:
+    return tuple(ip_network(address) for each in machines for address in (each.ipv4, each.ipv6) if address)
 
 
 def mac(stack: str, machine: str) -> str:
@@ -52,13 +75,14 @@ def mac(stack: str, machine: str) -> str:
 
 
 def _machine(config: Config, group: Control | Workers, role: Role, name: str, host: int) -> Machine:
-    size = shape(group.size)
+    size = None if isinstance(group.size, Native) else shape(group.size)
     ipv6 = getattr(config.cloud, "network6", "")
     return Machine(
         name=f"{config.name}-{name}",
         role=role,
-        cpus=size.cpus,
-        memory=round(size.memory * 1024),
+        cpus=size.cpus if size else 0,
+        memory=round(size.memory * 1024) if size else 0,
+        native=group.size.type if isinstance(group.size, Native) else "",
         disk=group.disk,
         data=group.data,
         ipv4=host_address(config.cloud.network, host),

@@ -14,6 +14,9 @@ Network = IPv4Network | IPv6Network
 ANYWHERE: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 METADATA: tuple[Address, ...] = (ip_address("169.254.169.254"), ip_address("fd00:ec2::254"))
 """Where clouds answer with credentials and user-data. Never reached from a pod."""
+PODS = "10.244.0.0/16"
+SERVICES = "10.96.0.0/16"
+"""The ranges inside the cluster."""
 
 
 class Role(StrEnum):
@@ -30,10 +33,17 @@ class Peer(StrEnum):
     OPERATORS = "operators"
     EDGE = "edge"
     NODES = "nodes"
+    CONTROL = "control"
+    """The control plane's machine, through which operators reach machines that have no public address."""
     SFTP = "sftp"
+    VPN = "vpn"
     RESOLVER = "resolver"
     TIME = "time"
     MIRRORS = "mirrors"
+    METADATA = "metadata"
+    """Where a cloud tells a machine what it is. For the machine, never for pods."""
+    REGISTRY = "registry"
+    """A registry outside that container images are pulled from."""
     NAMED = "named"
     OPENED = "opened"
     """What pods may reach outside, opened in the stack file."""
@@ -126,6 +136,8 @@ class Doors:
     operators: tuple[Network, ...]
     edge: tuple[Network, ...]
     nodes: tuple[Network, ...]
+    control: tuple[Network, ...] = ()
+    """The control plane's own addresses, where operators reach workers only through it."""
     roles: frozenset[Role] = frozenset({Role.CONTROL})
     resolver: tuple[Network, ...] = ()
     time: tuple[Network, ...] = ()
@@ -133,7 +145,12 @@ class Doors:
     named: tuple[Network, ...] = ()
     pods: tuple[Network, ...] = ()
     """Networks outside that pods may reach."""
+    metadata: tuple[Network, ...] = ()
+    registry: tuple[Network, ...] = ()
+    """Registries outside; none: images are on the machine."""
     sftp: tuple[Network, ...] = ()
+    vpn: tuple[Network, ...] = ()
+    """Networks that the VPN's clients come from; none: there is no VPN."""
     extra: tuple[Rule, ...] = field(default=())
 
 
@@ -148,6 +165,7 @@ HTTP = one(80)
 HTTPS = one(443)
 DNS = one(53)
 NTP = one(123)
+VPN = one(51822)
 API = one(6443)
 KUBELET = one(10250)
 WIREGUARD = Ports(first=51820, last=51821)
@@ -157,11 +175,13 @@ ANY = Ports(first=1, last=65535)
 def decide(doors: Doors) -> Policy:
     """Return every flow for these doors: the one table that firewalls, machines, tests and docs are made from."""
     roles = sorted(doors.roles)
-    inbound = [rule for role in roles for rule in (*_access(role), *_cluster(role), *_web(role))]
+    inbound = [rule for role in roles for rule in (*_access(role, doors), *_cluster(role), *_web(role))]
     if doors.sftp and Role.CONTROL in doors.roles:
         inbound.append(
             _in(Peer.SFTP, Role.CONTROL, SFTP, "sftp downloader, switched on in the stack file", forwarded=True)
         )
+    if doors.vpn and Role.CONTROL in doors.roles:
+        inbound.append(_in(Peer.VPN, Role.CONTROL, VPN, "VPN, switched on in the stack file", protocol=Protocol.UDP))
     return Policy(
         inbound=(*inbound, *doors.extra),
         outbound=tuple(outlet for role in roles for outlet in _outlets(role, doors)),
@@ -169,10 +189,14 @@ def decide(doors: Doors) -> Policy:
             Peer.OPERATORS: doors.operators,
             Peer.EDGE: doors.edge,
             Peer.NODES: doors.nodes,
+            Peer.CONTROL: doors.control,
             Peer.SFTP: doors.sftp,
+            Peer.VPN: doors.vpn,
             Peer.RESOLVER: doors.resolver,
             Peer.TIME: doors.time,
             Peer.MIRRORS: doors.mirrors,
+            Peer.METADATA: doors.metadata,
+            Peer.REGISTRY: doors.registry,
             Peer.NAMED: doors.named,
             Peer.OPENED: doors.pods,
         },
@@ -212,7 +236,9 @@ def _in(
     return Rule(origin=origin, role=role, protocol=protocol, ports=ports, why=why, forwarded=forwarded)
 
 
-def _access(role: Role) -> list[Rule]:
+def _access(role: Role, doors: Doors) -> list[Rule]:
+    if role != Role.CONTROL and doors.control:
+        return [_in(Peer.CONTROL, role, SSH, "operators log in with SSH keys, through the control plane's machine")]
     return [_in(Peer.OPERATORS, role, SSH, "operators log in with SSH keys")]
 
 
@@ -251,6 +277,12 @@ def _outlets(role: Role, doors: Doors) -> list[Outlet]:
     ]
     if doors.time:
         outlets.append(out(Peer.TIME, NTP, "time", protocol=Protocol.UDP))
+    if doors.metadata:
+        outlets.append(out(Peer.METADATA, HTTP, "what the cloud tells the machine of itself"))
+    if doors.registry:
+        outlets.append(out(Peer.REGISTRY, HTTPS, "container images"))
+    if doors.control and role == Role.CONTROL:
+        outlets.append(out(Peer.NODES, SSH, "operators' way to the other machines"))
     if role != Role.STORAGE:
         outlets += [
             out(Peer.NODES, API, "nodes to the Kubernetes API"),

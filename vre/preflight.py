@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
-from vre.config import Config, Libvirt
+from vre.cloud import Libvirt
+from vre.config import Config
 from vre.errors import Finding, VreError
 from vre.inventory import Plan
 from vre.policy import Network

@@ -14,11 +14,10 @@ from tests.machine.conftest import NAME, OPERATOR, STRANGER, Launch
 from tests.machine.lab import Host, Lab, port_of
 from tests.machine.scan import EVERY, Scan, Sight, nmap
 from tests.machine.stack import Say, Stack
-from vre.clouds import libvirt
+from vre import clouds
 from vre.config import Config
 from vre.load import load
-from vre.plan import doors, plan
-from vre.policy import Policy, Protocol, Role, decide, reaches
+from vre.policy import Policy, Protocol, Role, reaches
 from vre.stackfile import read
 
 NODE_PORT, HOST_PORT = 31777, 8088
@@ -31,7 +30,7 @@ FAMILIES = ("ipv4", "ipv6")
 @pytest.fixture(scope="module")
 def policy(stack: Stack) -> Policy:
     config: Config = load(read(stack.checkout.path / "stacks" / f"Pulumi.{NAME}.yaml"))
-    return decide(doors(config, plan(config), gateways=libvirt.gateways(config)))
+    return clouds.policy(config)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +130,6 @@ def test_udp(
     assert sight.passed == may
 
 
-@pytest.mark.drill
 @pytest.mark.requirement("P-17")
 @pytest.mark.usefixtures("opened")
 def test_what_was_opened_in_the_cluster_does_answer_inside(site: Launch) -> None:

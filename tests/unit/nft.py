@@ -20,6 +20,7 @@ class Packet:
     user: str = "root"
     state: str = "new"
     asked: tuple[str, int] | None = None
+    from_port: int = 40000
 
     @property
     def family(self) -> str:
@@ -68,6 +69,7 @@ PATTERNS = {
     r"ct original proto-dst ([\d-]+)": lambda p, v: p.asked is not None and _in_range(p.asked[1], v),
     r"(ip6? saddr (?:\{ [^}]* \}|\S+))": lambda p, v: _address(p, p.source, v),
     r"(ip6? daddr (?:\{ [^}]* \}|\S+))": lambda p, v: _address(p, p.destination, v),
+    r"(udp sport \d+)": lambda p, v: p.protocol == "udp" and p.from_port == int(v.split()[2]),
     r"((?:tcp|udp) dport [\d-]+)": lambda p, v: p.protocol == v.split()[0] and _in_range(p.port, v.split()[2]),
     r"(icmp(?:v6)? type (?:\{ [^}]* \}|\S+))": lambda p, v: False,
     r"(limit rate \d+/second)": lambda p, v: True,

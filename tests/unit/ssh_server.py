@@ -27,6 +27,8 @@ class Machine:
     allowed: list[paramiko.PKey]
     port: int = 0
     ran: list[str] = field(default_factory=list)
+    leads: bool = False
+    """Whether it leads on to other machines."""
 
     def connection(self, identity: str = "", *host_keys: paramiko.PKey) -> Connection:
         keys = tuple(line(key) for key in host_keys or (self.host_key,))
@@ -34,8 +36,9 @@ class Machine:
 
 
 class _Server(paramiko.ServerInterface):
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, transport: paramiko.Transport) -> None:
         self.machine = machine
+        self.transport = transport
 
     def get_allowed_auths(self, username: str) -> str:
         return "publickey"
@@ -47,8 +50,21 @@ class _Server(paramiko.ServerInterface):
     def check_channel_request(self, kind: str, chanid: int) -> int:
         return common.OPEN_SUCCEEDED
 
-    def check_channel_direct_tcpip_request(self, chanid: int, origin: object, destination: object) -> int:
-        return common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+    def check_channel_direct_tcpip_request(self, chanid: int, origin: object, destination: tuple[str, int]) -> int:
+        if not self.machine.leads:
+            return common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+        beyond = socket.create_connection(destination)
+        threading.Thread(target=self._lead, args=(beyond,), daemon=True).start()
+        return common.OPEN_SUCCEEDED
+
+    def _lead(self, beyond: socket.socket) -> None:
+        channel = self.transport.accept(10)
+        if channel is None:
+            return
+        self.machine.ran.append(f"leads to {beyond.getpeername()[1]}")
+        there = threading.Thread(target=_pass_on, args=(channel, beyond), daemon=True)
+        there.start()
+        _pass_on(beyond, channel)
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         threading.Thread(target=self._run, args=(channel, command.decode()), daemon=True).start()
@@ -71,6 +87,16 @@ class _Server(paramiko.ServerInterface):
         channel.close()
 
 
+def _pass_on(source: socket.socket | paramiko.Channel, target: socket.socket | paramiko.Channel) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+    except OSError:
+        pass
+    finally:
+        target.close()
+
+
 @contextmanager
 def serving(machine: Machine) -> Iterator[Machine]:
     """Serve until the block ends, on a free port of the loopback address."""
@@ -88,8 +114,8 @@ def serving(machine: Machine) -> Iterator[Machine]:
             transport.add_server_key(machine.host_key)
             opened.append(transport)
             try:
-                transport.start_server(server=_Server(machine))
-            except (paramiko.SSHException, EOFError):
+                transport.start_server(server=_Server(machine, transport))
+            except (paramiko.SSHException, EOFError, OSError):
                 transport.close()
 
     thread = threading.Thread(target=serve, daemon=True)

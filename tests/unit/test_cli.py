@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,16 +130,19 @@ def test_check_tells_everything_at_once_and_ends_with_one(stacks: Path, monkeypa
     assert {each["name"] for each in told["checks"]} == {"vre:cloud.mode", "vre:x", "vre:access"}
 
 
-def test_a_cloud_that_is_not_in_place_says_so(
+def test_a_cloud_whose_packages_are_missing_says_how_to_get_them(
     stacks: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (stacks / "Pulumi.aws.yaml").write_text(
         "config:\n  vre:cloud: {provider: aws, region: eu-west-1}\n"
         f"  vre:access: {{keys: [{KEY} alice], operators: [203.0.113.0/24]}}\n"
+        "  vre:edge: {provider: direct, domain: example.org}\n"
     )
-    for command in ("policy", "up"):
-        code, _, err = ended(monkeypatch, capsys, command, "-s", "aws")
-        assert (code, err) == (1, "error: nothing can be launched on aws yet\n  in place is: libvirt\n")
+    monkeypatch.setitem(sys.modules, "pulumi_aws", None)
+    monkeypatch.delitem(sys.modules, "vre.clouds.aws", raising=False)
+    code, _, err = ended(monkeypatch, capsys, "policy", "-s", "aws")
+    missing = "error: the Python packages for aws are not installed (pulumi_aws)\n"
+    assert (code, err) == (1, f"{missing}  install them: vre setup aws-packages\n")
 
 
 def test_policy_speaks_json(stacks: Path) -> None:

@@ -25,7 +25,7 @@ BOOT = Boot(
     gateways=("192.168.77.1", "fd76::1"),
     resolvers=("192.168.77.1",),
     nodes={"local-control": ("192.168.77.10", "fd76::10"), "local-worker-1": ("192.168.77.20",)},
-    data_serial="vre-data",
+    data_device="/dev/disk/by-id/virtio-vre-data",
 )
 
 
@@ -85,11 +85,11 @@ def test_everything_is_upgraded_at_first_boot_unless_there_is_no_mirror() -> Non
 
 
 @pytest.mark.parametrize("upgrade", [True, False])
-@pytest.mark.parametrize("serial", ["", "vre-data"])
-def test_the_first_boot_script_is_a_script(upgrade: bool, serial: str) -> None:
-    script = written(replace(BOOT, upgrade=upgrade, data_serial=serial))["/usr/local/sbin/vre-first-boot"]
+@pytest.mark.parametrize("device", ["", "/dev/vdb"])
+def test_the_first_boot_script_is_a_script(upgrade: bool, device: str) -> None:
+    script = written(replace(BOOT, upgrade=upgrade, data_device=device))["/usr/local/sbin/vre-first-boot"]
     assert subprocess.run(["sh", "-n"], input=script.encode(), check=False).returncode == 0
-    assert ("var-lib-vre-data.mount" in script) == bool(serial)
+    assert ("var-lib-vre-data.mount" in script) == bool(device)
 
 
 def test_a_step_that_fails_names_itself_and_warns_whoever_logs_in(tmp_path: Any) -> None:
@@ -104,11 +104,11 @@ def test_a_step_that_fails_names_itself_and_warns_whoever_logs_in(tmp_path: Any)
 
 @pytest.mark.requirement("P-42")
 def test_the_data_disk_is_found_by_its_serial_and_holds_no_programs_of_root() -> None:
-    assert data_mount("vre-data") == written()["/etc/fstab"]
+    assert data_mount("/dev/disk/by-id/virtio-vre-data") == written()["/etc/fstab"]
     device, place, kind, options, *_ = written()["/etc/fstab"].split()
     assert (device, place, kind) == ("/dev/disk/by-id/virtio-vre-data", "/var/lib/vre/data", "ext4")
     assert {"nosuid", "nodev"} <= set(options.split(","))
-    assert "/etc/fstab" not in written(replace(BOOT, data_serial=""))
+    assert "/etc/fstab" not in written(replace(BOOT, data_device=""))
 
 
 def test_the_network_is_matched_by_address_of_the_card() -> None:

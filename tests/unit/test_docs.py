@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vre import docs
-from vre.clouds.site import cloud
+from vre import clouds, docs
 from vre.load import load
 from vre.paths import project
-from vre.plan import doors, plan
-from vre.policy import Protocol, decide, reaches
+from vre.plan import plan
+from vre.policy import Protocol, reaches
 from vre.stackfile import parse
 
 
@@ -105,7 +104,7 @@ def test_the_smallest_stack_file_needs_no_word_about_security_and_is_closed() ->
     [text] = re.findall(r"```yaml\n(.*?)```", docs.INTRODUCTION, re.DOTALL)
     config = load(parse(text, Path("smallest")))
     stack = plan(config)
-    policy = decide(doors(config, stack, gateways=cloud(config).gateways(config)))
+    policy = clouds.policy(config)
     assert set(yaml.safe_load(text)["config"]) == {"vre:cloud", "vre:access", "vre:services"}
     strangers = [ip_address("203.0.113.1"), ip_address("2001:db8::1"), ip_address(stack.control.ipv4) + 1]
     opened = [

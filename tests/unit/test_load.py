@@ -128,7 +128,8 @@ def test_a_wide_open_network_needs_its_words() -> None:
 )
 def test_only_anonymised_data_goes_to_a_public_cloud(class_: str, cloud: dict[str, Any], public: bool) -> None:
     access = {"keys": [KEY], "operators": ["203.0.113.0/24"]}
-    values = {"cloud": cloud, "access": access, "data": {"class": class_}}
+    edge = {"provider": "direct", "domain": "example.org"}
+    values = {"cloud": cloud, "access": access, "edge": edge, "data": {"class": class_}}
     if public and class_ in {"pseudonymised", "sensitive"}:
         with pytest.raises(Refused, match="never goes to a public cloud") as told:
             read(values)

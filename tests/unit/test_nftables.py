@@ -233,6 +233,21 @@ def test_answers_come_back_and_the_loopback_is_free(role: Role) -> None:
     assert verdict(text, own)
 
 
+@pytest.mark.parametrize(("dhcp", "passes"), [(True, True), (False, False)])
+def test_addresses_by_dhcp_pass_only_where_there_is_dhcp(dhcp: bool, passes: bool) -> None:
+    text = ruleset(POLICY, Role.WORKER, replace(SITE, dhcp=dhcp))
+    ask = Packet(
+        chain="output", source=WORKER, destination="192.168.77.1", protocol="udp", port=67, from_port=68, out="eth0"
+    )
+    ask6 = replace(ask, source="fe80::20", destination="ff02::1:2", port=547, from_port=546)
+    told6 = Packet(
+        chain="input", source="fe80::1", destination="fe80::20", protocol="udp", port=546, from_port=547, into="eth0"
+    )
+    assert [verdict(text, packet) for packet in (ask, ask6, told6)] == [passes] * 3
+    assert not verdict(text, replace(told6, source="2a00::1"))
+    assert not verdict(text, replace(ask, from_port=40000))
+
+
 def test_a_storage_machine_forwards_nothing() -> None:
     text = ruleset(POLICY, Role.STORAGE, SITE)
     assert not verdict(text, leaving("10.244.1.1"))

@@ -1,5 +1,6 @@
 """Who may reach what: the table itself, and that nothing it does not name gets through."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -75,6 +76,32 @@ def test_the_sftp_door_is_there_only_while_it_is_switched_on() -> None:
     named = ip_network("192.0.2.0/28")
     assert open_ports(decide(doors()), "192.0.2.1", Role.CONTROL, Protocol.TCP) == []
     assert open_ports(decide(doors(sftp=(named,))), "192.0.2.1", Role.CONTROL, Protocol.TCP) == [44]
+
+
+def out_ports(policy: Policy, to: str, protocol: Protocol) -> list[int]:
+    address = ip_address(to)
+    return [port for port in range(1, 65536) if leaves(policy, Role.WORKER, address, protocol, port)]
+
+
+@pytest.mark.requirement("P-92")
+def test_the_vpn_is_one_udp_port_only_while_it_is_switched_on() -> None:
+    named = ip_network("192.0.2.0/28")
+    assert open_ports(decide(doors()), "192.0.2.1", Role.CONTROL, Protocol.UDP) == []
+    switched = decide(doors(vpn=(named,)))
+    assert open_ports(switched, "192.0.2.1", Role.CONTROL, Protocol.UDP) == [51822]
+    assert open_ports(switched, "192.0.2.1", Role.WORKER, Protocol.UDP) == []
+    assert open_ports(switched, "192.0.2.1", Role.CONTROL, Protocol.TCP) == []
+
+
+@pytest.mark.requirement("C-16")
+@pytest.mark.parametrize(("door", "port"), [("registry", 443), ("metadata", 80)])
+def test_an_outbound_door_is_there_only_while_it_is_switched_on(door: str, port: int) -> None:
+    closed = doors(mirrors=())
+    assert out_ports(decide(closed), "192.0.2.1", Protocol.TCP) == []
+    switched = decide(doors(mirrors=(), **{door: (ip_network("192.0.2.1/32"),)}))
+    assert out_ports(switched, "192.0.2.1", Protocol.TCP) == [port]
+    assert out_ports(switched, "192.0.2.1", Protocol.UDP) == []
+    assert out_ports(switched, "192.0.2.2", Protocol.TCP) == []
 
 
 addresses = st.ip_addresses()

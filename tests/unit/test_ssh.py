@@ -4,6 +4,7 @@ import getpass
 import stat
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import paramiko
@@ -187,6 +188,32 @@ def test_files_can_be_removed_twice(tmp_path: Path, machine: Machine, identity: 
 def test_a_closed_port_behind_a_machine_is_unreachable(machine: Machine, identity: Path) -> None:
     with Shell(machine.connection(str(identity))) as shell, pytest.raises(Unreachable, match="port 6443"):
         shell.tunnel(6443)
+
+
+def test_a_machine_is_reached_through_another_and_both_are_pinned(
+    tmp_path: Path, machine: Machine, identity: Path
+) -> None:
+    other, user = make_key(tmp_path / "other"), machine.allowed[0]
+    with serving(Machine(host_key=other, allowed=[user], leads=True)) as bastion:
+        through = replace(machine.connection(str(identity)), through=bastion.connection(str(identity)))
+        with Shell(through) as shell:
+            assert shell.run(["echo", "inside"]) == "inside\n"
+        assert bastion.ran == [f"leads to {machine.port}"]
+        foreign = replace(through, through=bastion.connection(str(identity), machine.host_key))
+        with pytest.raises(HostKeyRefused):
+            Shell(foreign).open()
+
+
+def test_a_machine_that_leads_nowhere_is_no_way(tmp_path: Path, machine: Machine, identity: Path) -> None:
+    closed = replace(machine.connection(str(identity)), through=machine.connection(str(identity)))
+    with pytest.raises(Unreachable), Shell(closed):
+        pass
+
+
+def test_the_connection_through_another_machine_is_read() -> None:
+    way = {"address": "192.0.2.1", "hostKeys": ["ssh-ed25519 AAAA"]}
+    made = Connection.read({"address": "10.77.0.20", "hostKeys": ["ssh-ed25519 BBBB"], "through": way})
+    assert made.through == Connection(address="192.0.2.1", host_keys=("ssh-ed25519 AAAA",))
 
 
 def test_a_resource_s_connection_is_read() -> None:

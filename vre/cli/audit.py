@@ -32,7 +32,9 @@ CANONICAL = "nft -f - && nft -s list table inet vre"
 
 def look(there: Outputs, config: Config) -> list[Check]:
     """Return what was tried."""
-    policy = _policy(config)
+    from vre import clouds
+
+    policy = clouds.policy(config)
     found = []
     for node in there.machines:
         found += looked("doors", node.name, partial(ports, node))
@@ -41,14 +43,6 @@ def look(there: Outputs, config: Config) -> list[Check]:
     found += looked("tls", "door", partial(door, there))
     found += looked("cluster", "policies", partial(cluster, there))
     return found + looked("here", "secrets", secrets)
-
-
-def _policy(config: Config) -> Policy:
-    from vre.clouds.site import cloud
-    from vre.plan import doors, plan
-    from vre.policy import decide
-
-    return decide(doors(config, plan(config), gateways=cloud(config).gateways(config)))
 
 
 def ports(node: Node) -> Iterator[Check]:
@@ -112,7 +106,7 @@ def firewall(there: Outputs, node: Node, config: Config, policy: Policy) -> Iter
     machine = next(each for each in plan(config).machines if each.name == node.name)
     with Shell(there.connection(node)) as shell:
         loaded = shell.run(["nft", "-s", "list", "table", "inet", "vre"], sudo=True)
-        asked = shell.run(["unshare", "--net", "sh", "-c", CANONICAL], stdin=rules(policy, machine), sudo=True)
+        asked = shell.run(["unshare", "--net", "sh", "-c", CANONICAL], stdin=rules(config, policy, machine), sudo=True)
     if loaded.strip() == asked.strip():
         count = sum("accept" in line for line in loaded.splitlines())
         yield good("firewall", node.name, f"as the policy says ({count} rules let something through)")

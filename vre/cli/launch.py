@@ -35,15 +35,14 @@ def setup(
 
 def up(*, stack: Stack = DEFAULT) -> None:
     """Set up what is missing, launch, wait until it is usable"""
-    from vre import engine
+    from vre import clouds, engine
     from vre.cli import outputs, parts, preparation
-    from vre.clouds.site import cloud
 
     begun = time.monotonic()
-    cloud(outputs.config(stack))
     preparation.announce(stack, launching=True)
     preparation.require(stack, prepared=False)
-    parts.ensure(() if preparation.local(stack) else preparation.REMOTE_PARTS)
+    parts.ensure(preparation.wanted(stack))
+    clouds.room(outputs.config(stack))
     engine.version()
     preparation.require(stack)
     with step(f"state of stack {stack}") as report:

@@ -17,12 +17,16 @@ WANTED = ("url", "services", "user", "password", "authority", "machines")
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """One machine: how to reach it, and the host keys of which it must show one."""
+    """One machine: how to reach it, and the host keys of which it must show one.
+
+    The first address is the one to reach it at; `through` is the address of the machine that leads to it, or empty.
+    """
 
     name: str
     role: str
     addresses: tuple[str, ...]
     host_keys: tuple[str, ...]
+    through: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,17 @@ class Outputs:
         """Return how to reach a machine: pinned host key, the launching key."""
         from vre.machine.ssh import Connection
 
-        return Connection(address=node.addresses[0], host_keys=node.host_keys, identity=self.identity)
+        way = self.way(node)
+        return Connection(
+            address=node.addresses[0],
+            host_keys=node.host_keys,
+            identity=self.identity,
+            through=self.connection(way) if way else None,
+        )
+
+    def way(self, node: Node) -> Node | None:
+        """Return the machine through which another is reached; nothing where it is reached itself."""
+        return next((each for each in self.machines if node.through and node.through in each.addresses), None)
 
 
 def _named(node: Node, name: str) -> bool:
@@ -83,6 +97,7 @@ def _node(each: Mapping[str, Any]) -> Node:
         role=str(each["role"]),
         addresses=tuple(each["addresses"]),
         host_keys=tuple(each.get("hostKeys") or (str(each["hostKey"]),)),
+        through=str(each.get("through") or ""),
     )
 
 

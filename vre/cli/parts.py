@@ -36,6 +36,27 @@ def _test_packages(report: Report) -> None:
     packages.ensure_packages(["test"], report)
 
 
+def _image_packages(report: Report) -> None:
+    from vre.setup import packages
+
+    packages.ensure_packages(["image", "operate", *([] if shutil.which("npm") else ["npm"])], report)
+
+
+def _sdk(provider: str) -> Callable[[Report], None]:
+    """Return what installs the Python packages of a provider into this environment."""
+
+    def ensure(report: Report) -> None:
+        report(f"Pulumi's packages for {provider}")
+        _pip(project() / "requirements" / f"{provider}.txt")
+
+    return ensure
+
+
+def _pip(lock: Path, *flags: str) -> None:
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run([*pip, "--require-hashes", *flags, "--requirement", lock], timeout=900)
+
+
 def _binding(report: Report) -> None:
     """libvirt's binding is compiled against the libvirt of this machine, so it comes after the packages."""
     lock = project() / "requirements" / "local.txt"
@@ -43,8 +64,7 @@ def _binding(report: Report) -> None:
         import libvirt  # noqa: F401
     except ImportError:
         report("compiling libvirt's Python binding")
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        run([*pip, "--require-hashes", "--no-build-isolation", "--requirement", lock], timeout=900)
+        _pip(lock, "--no-build-isolation")
 
 
 def _engine(report: Report) -> None:
@@ -81,6 +101,8 @@ def _hypervisor(report: Report) -> None:
         hypervisor.ensure(state(), report)
 
 
+SDKS = ("aws", "gcp", "azure", "openstack", "cloudflare")
+"""The providers whose Python packages are installed only where a stack asks for them."""
 PARTS = (
     Part(name="packages", title="host packages", ensure=_packages),
     Part(name="binding", title="libvirt's Python binding", ensure=_binding),
@@ -90,6 +112,11 @@ PARTS = (
     Part(name="image", title="disk image", ensure=_image),
     Part(name="hypervisor", title="hypervisor", ensure=_hypervisor),
     Part(name="test-packages", title="host packages for the tests", ensure=_test_packages, usual=False),
+    Part(name="image-packages", title="host packages for the image", ensure=_image_packages, usual=False),
+    *(
+        Part(name=f"{each}-packages", title=f"Python packages for {each}", ensure=_sdk(each), usual=False)
+        for each in SDKS
+    ),
 )
 
 

@@ -13,8 +13,8 @@ from vre.errors import Finding, Refused
 from vre.inventory import Plan
 from vre.preflight import Facts, Need
 
-REMOTE_PARTS = ("engine", "secrets")
-"""What a launch on a cloud needs of this machine: no hypervisor."""
+REMOTE_PARTS = ("image-packages", "engine", "secrets", "programs", "image")
+"""What a launch on a cloud needs of this machine: no hypervisor. The image says which container images there are."""
 MINUTES = {"engine": 7.0, "programs": 26.0, "image": 12.0}
 """Minutes of one processor that the long parts of set-up take when nothing is cached."""
 LAUNCH = {True: 2.0, False: 5.0}
@@ -26,17 +26,36 @@ def local(stack: str) -> bool:
     return outputs.config(stack).cloud.provider == "libvirt"
 
 
+def wanted(stack: str) -> tuple[str, ...]:
+    """Return the parts of set-up that a stack needs; none named means: the usual ones."""
+    if local(stack):
+        return ()
+    config = outputs.config(stack)
+    chosen = (config.cloud.provider, config.edge.provider)
+    return (*REMOTE_PARTS, *(f"{each}-packages" for each in chosen if each in parts.SDKS))
+
+
 def announce(stack: str, *, launching: bool) -> None:
     """Say what will be done, roughly how long it takes here, and what it needs."""
     todo = parts.missing()
     if not todo and not launching:
         return
-    accelerated = preflight.kvm()
-    wanted = preflight.need(_plan(stack))
-    sys.stderr.write(announcement(stack, todo, wanted, launching=launching, kvm=accelerated, cpus=os.cpu_count() or 1))
+    cpus = os.cpu_count() or 1
+    if not local(stack):
+        sys.stderr.write(remotely(stack, todo, outputs.config(stack).cloud.provider, cpus=cpus))
+        return
+    needed = preflight.need(_plan(stack))
+    sys.stderr.write(announcement(stack, todo, needed, launching=launching, kvm=preflight.kvm(), cpus=cpus))
 
 
-def announcement(stack: str, todo: list[str], wanted: Need, *, launching: bool, kvm: bool, cpus: int) -> str:
+def remotely(stack: str, todo: list[str], provider: str, *, cpus: int) -> str:
+    """Return what a launch on a cloud will do. How long the cloud takes is the cloud's to say. Pure."""
+    minutes = max(1, round(sum(MINUTES[part] for part in todo) / min(cpus, 8)))
+    first = f"build {', '.join(todo)} here (once, then cached; about {minutes} minutes), and " if todo else ""
+    return f"This will {first}launch stack {stack} on {provider}.\n"
+
+
+def announcement(stack: str, todo: list[str], needed: Need, *, launching: bool, kvm: bool, cpus: int) -> str:
     """Return what a set-up or launch will do. Pure."""
     minutes = sum(MINUTES[part] for part in todo) / min(cpus, 8) + (LAUNCH[kvm] if launching else 0)
     steps = [f"build {', '.join(todo)} (once, then cached)"] if todo else []
@@ -44,7 +63,7 @@ def announcement(stack: str, todo: list[str], wanted: Need, *, launching: bool, 
     machine = f"{cpus} processors, {'KVM' if kvm else 'no KVM: machines are emulated, which is slow'}"
     return (
         f"This will {' and '.join(steps)}: about {max(1, round(minutes))} minutes on this machine ({machine}).\n"
-        f"The stack needs {wanted.memory / 1024:.1f} GiB of memory and up to {wanted.disk} GiB of disk.\n"
+        f"The stack needs {needed.memory / 1024:.1f} GiB of memory and up to {needed.disk} GiB of disk.\n"
     )
 
 
@@ -74,9 +93,9 @@ def _place(finding: Finding) -> str:
 
 
 def _cloud(stack: str) -> Iterator[Check]:
-    from vre.clouds.site import cloud
+    from vre import clouds
 
-    cloud(outputs.config(stack))
+    clouds.room(outputs.config(stack))
     yield from ()
 
 
@@ -114,7 +133,7 @@ def described(facts: Facts) -> Iterator[Check]:
 
 def pool(stack: str) -> Path:
     """Return the folder that a stack's disks lie in."""
-    from vre.config import Libvirt
+    from vre.cloud import Libvirt
 
     cloud = outputs.config(stack).cloud
     return Path((isinstance(cloud, Libvirt) and cloud.pool) or "/var/lib/libvirt/images")

@@ -51,7 +51,7 @@ def openssh(there: "Outputs", node: "Node", words: list[str]) -> list[str]:
     known = known_hosts(there)
     key = ["-i", there.identity, "-o", "IdentitiesOnly=yes"] if there.identity else []
     terminal = ["-t"] if words and sys.stdin.isatty() and sys.stdout.isatty() else []
-    return [
+    client = [
         "ssh", "-F", "none",
         "-o", f"UserKnownHostsFile={known}",
         "-o", "GlobalKnownHostsFile=/dev/null",
@@ -59,9 +59,12 @@ def openssh(there: "Outputs", node: "Node", words: list[str]) -> list[str]:
         "-o", "UpdateHostKeys=no",
         "-o", "PasswordAuthentication=no",
         "-o", "LogLevel=ERROR",
-        *key, *terminal, f"vre@{node.addresses[0]}",
-        *([shlex.join(words)] if words else []),
+        *key,
     ]  # fmt: skip
+    way = there.way(node)
+    # Not ProxyJump: it would leave out the options, and with them the pinned host keys.
+    proxy = ["-o", f"ProxyCommand={shlex.join([*client, '-W', '%h:%p', f'vre@{way.addresses[0]}'])}"] if way else []
+    return [*client, *proxy, *terminal, f"vre@{node.addresses[0]}", *([shlex.join(words)] if words else [])]
 
 
 def known_hosts_file(stack: str) -> Path:

@@ -104,12 +104,9 @@ def policy_rows(stack: str) -> list[dict[str, str]]:
 
 def decided_policy(stack: str) -> "Policy":
     """Return the policy that a stack file asks for."""
-    from vre.clouds.site import cloud
-    from vre.plan import doors, plan
-    from vre.policy import decide
+    from vre import clouds
 
-    config = outputs.config(stack)
-    return decide(doors(config, plan(config), gateways=cloud(config).gateways(config)))
+    return clouds.policy(outputs.config(stack))
 
 
 def schema() -> None:

@@ -1,1 +1,19 @@
-"""One module a cloud, all with the same outline; `site` composes them."""
+"""Clouds: one module each, all with the same outline. Only the chosen one is imported."""
+
+from typing import Any
+
+from vre import chosen
+from vre.config import Config
+from vre.edge import visitors
+from vre.plan import doors, plan
+from vre.policy import Policy, decide
+
+
+def room(config: Config) -> Any:
+    """Return the module of the chosen cloud. Raises VreError when its packages are not installed."""
+    return chosen.module("clouds", config.cloud.provider)
+
+
+def policy(config: Config) -> Policy:
+    """Return who may reach what in a stack."""
+    return decide(doors(config, plan(config), room(config).surroundings(config), edge=visitors(config)))

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
-from pulumi import Input, Output, ResourceOptions
+from pulumi import Output, ResourceOptions
 
 from vre import resources
-from vre.clouds.site import Made, Order
-from vre.config import Config, Libvirt
+from vre.cloud import Libvirt
+from vre.clouds.site import Data, Made, Order
+from vre.config import Config
 from vre.inventory import Machine
-from vre.plan import host_address
+from vre.machine.cloudinit import Seed
+from vre.machine.seed import encoded
+from vre.plan import Surroundings, host_address
 from vre.policy import Network as Cidr
 from vre.policy import Policy, Protocol
 
@@ -33,7 +36,6 @@ class Network:
     ranges: tuple[str, ...]
     resolvers: tuple[str, ...]
     child: ResourceOptions
-    data_serial: str = DATA_SERIAL
 
     @property
     def gateways(self) -> tuple[str, ...]:
@@ -46,9 +48,10 @@ class Network:
         return tuple(f"{one}/{ip_network(each).prefixlen}" for one, each in zip(addresses, self.ranges, strict=False))
 
 
-def gateways(config: Config) -> tuple[str, ...]:
-    """Return the hypervisor's own addresses in the stack's network, as CIDRs: it operates and resolves names."""
-    return tuple(str(ip_network(host_address(each, 1))) for each in _ranges(config))
+def surroundings(config: Config) -> Surroundings:
+    """Say that the hypervisor operates the stack and resolves names for it, from its addresses in the network."""
+    own = tuple(str(ip_network(host_address(each, 1))) for each in _ranges(config))
+    return Surroundings(operators=own, resolvers=own)
 
 
 def network(order: Order, opts: ResourceOptions) -> Network:
@@ -80,8 +83,12 @@ def network(order: Order, opts: ResourceOptions) -> Network:
     )
 
 
-def firewall(net: Network, machine: Machine) -> resources.Filter:
-    """Make the filter in front of one machine, from the policy. The machine's own nftables says the same again."""
+def firewalls(net: Network) -> dict[str, resources.Filter]:
+    """Make a filter in front of each machine, from the policy. The machine's own nftables says the same again."""
+    return {machine.name: _filter(net, machine) for machine in net.order.plan.machines}
+
+
+def _filter(net: Network, machine: Machine) -> resources.Filter:
     return resources.Filter(
         f"{machine.name}-filter",
         uri=net.uri,
@@ -93,9 +100,32 @@ def firewall(net: Network, machine: Machine) -> resources.Filter:
     )
 
 
-def machine(net: Network, plan: Machine, guard: resources.Filter, user_data: Input[str]) -> Made:
-    """Make one machine: system disk from the base image, encrypted data disk, seed, and its place in the network."""
-    secret = resources.Secret(f"{plan.name}-key", uri=net.uri, name=f"vre-{plan.name}-data", opts=net.child)
+def data(net: Network, machine: Machine) -> Data:
+    """Make a machine's data disk, encrypted by libvirt with a key that only libvirt's secret holds."""
+    secret = resources.Secret(f"{machine.name}-key", uri=net.uri, name=f"vre-{machine.name}-data", opts=net.child)
+    volume = resources.Volume(
+        f"{machine.name}-data",
+        uri=net.uri,
+        pool=net.pool.name,
+        name=f"{machine.name}-data.img",
+        format="raw",
+        capacity=machine.data * GIB,
+        encryption={"secret": secret.uuid},
+        opts=net.child,
+    )
+    disk = {
+        "volume": volume.path,
+        "format": "raw",
+        "device": "disk",
+        "target": "vdb",
+        "serial": DATA_SERIAL,
+        "secret": secret.uuid,
+    }
+    return Data(device=f"/dev/disk/by-id/virtio-{DATA_SERIAL}", volume=disk)
+
+
+def machine(net: Network, plan: Machine, guard: resources.Filter, data: Data, boot: Output[Seed]) -> Made:
+    """Make one machine: system disk from the base image, data disk, seed, and its place in the network."""
     domain = resources.Domain(
         plan.name,
         uri=net.uri,
@@ -103,7 +133,7 @@ def machine(net: Network, plan: Machine, guard: resources.Filter, user_data: Inp
         cpus=plan.cpus,
         memory=plan.memory,
         accelerator=_cloud(net.order.config).accelerator,
-        disks=_disks(net, plan, user_data, secret),
+        disks=_disks(net, plan, data, boot),
         interfaces=[
             {
                 "network": net.resource.name,
@@ -119,7 +149,7 @@ def machine(net: Network, plan: Machine, guard: resources.Filter, user_data: Inp
     return Made(resource=domain, id=domain.uuid, address=plan.ipv4, accelerator=domain.accelerator)
 
 
-def _disks(net: Network, plan: Machine, user_data: Input[str], secret: resources.Secret) -> list[dict[str, Any]]:
+def _disks(net: Network, plan: Machine, data: Data, boot: Output[Seed]) -> list[dict[str, Any]]:
     # A newer base image or other first-boot instructions are for new machines: a standing one keeps its disks.
     once = ResourceOptions.merge(net.child, ResourceOptions(ignore_changes=["source", "sourceId", "content"]))
     system = resources.Volume(
@@ -133,35 +163,18 @@ def _disks(net: Network, plan: Machine, user_data: Input[str], secret: resources
         source_id=net.order.image.id,
         opts=once,
     )
-    data = resources.Volume(
-        f"{plan.name}-data",
-        uri=net.uri,
-        pool=net.pool.name,
-        name=f"{plan.name}-data.img",
-        format="raw",
-        capacity=plan.data * GIB,
-        encryption={"secret": secret.uuid},
-        opts=net.child,
-    )
     first = resources.Volume(
         f"{plan.name}-seed",
         uri=net.uri,
         pool=net.pool.name,
         name=f"{plan.name}-seed.iso",
         format="raw",
-        content=Output.secret(Output.from_input(user_data)),
+        content=Output.secret(boot.apply(encoded)),
         opts=once,
     )
     return [
         {"volume": system.path, "format": "qcow2", "device": "disk", "target": "vda", "serial": "vre-system"},
-        {
-            "volume": data.path,
-            "format": "raw",
-            "device": "disk",
-            "target": "vdb",
-            "serial": DATA_SERIAL,
-            "secret": secret.uuid,
-        },
+        data.volume,
         {"volume": first.path, "format": "raw", "device": "disk", "target": "vdc", "serial": "vre-seed"},
     ]
 

@@ -1,21 +1,18 @@
 """What a cloud hands on: machines that run, each with how to reach it. The same on every cloud."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import pulumi
 from pulumi import Input, Output, ResourceOptions
 
-from vre import access, resources
+from vre import access, clouds, resources
 from vre.config import Config
-from vre.errors import VreError
 from vre.inventory import Machine, Plan
-from vre.machine import cloudinit, nftables, seed
-from vre.policy import Peer, Policy
+from vre.machine import cloudinit, nftables
+from vre.plan import Surroundings
+from vre.policy import Peer, Policy, Role
 
 USER = "vre"
 FIREWALL = "/etc/vre/firewall.nft"
@@ -41,8 +38,20 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Data:
+    """A machine's data disk: `device` is its path on the machine, `volume` what the cloud's module wants to know."""
+
+    device: Input[str]
+    volume: Any
+
+
+@dataclass(frozen=True, kw_only=True)
 class Made:
-    """A machine as a cloud made it: `id` changes when it is replaced, `accelerator` is kvm, tcg or native."""
+    """A machine as a cloud made it.
+
+    `id` changes when it is replaced, `accelerator` is kvm, tcg or native. `address` is where operators reach it: public
+    where it has such an address, else its own in the stack's network.
+    """
 
     resource: pulumi.Resource
     id: Output[str]
@@ -64,17 +73,43 @@ class Node:
     ready: resources.Machine
 
 
+class Net(Protocol):
+    """What a cloud's network says to cloud-init: nothing where the cloud's DHCP says it."""
+
+    @property
+    def gateways(self) -> Sequence[str]:
+        """Addresses that what leaves the network goes through."""
+
+    @property
+    def resolvers(self) -> Sequence[str]:
+        """Addresses of name servers."""
+
+    def interfaces(self, machine: Machine) -> Sequence[str]:
+        """Return a machine's addresses with their prefix lengths."""
+
+
+class Room(Protocol):
+    """What every cloud's module has, under the same names and in the same order."""
+
+    def surroundings(self, config: Config) -> Surroundings:
+        """Return who the cloud has around the machines. Pure."""
+
+    def network(self, order: Order, opts: ResourceOptions) -> Any:
+        """Make addresses and routes."""
+
+    def firewalls(self, net: Any) -> Mapping[str, Any]:
+        """Make the guards in front of the machines, from the policy; return each machine's by its name."""
+
+    def data(self, net: Any, machine: Machine) -> Data:
+        """Make a machine's encrypted data disk."""
+
+    def machine(self, net: Any, machine: Machine, guard: Any, data: Data, boot: Output[cloudinit.Seed]) -> Made:
+        """Make one machine, with its stable address."""
+
+
 def inside(base: ResourceOptions, machine: pulumi.Resource, *after: pulumi.Resource) -> ResourceOptions:
     """Return options for what lives inside a machine: it comes after `after`, and goes when the machine goes."""
     return ResourceOptions.merge(base, ResourceOptions(depends_on=list(after), deleted_with=machine))
-
-
-def cloud(config: Config) -> ModuleType:
-    """Return the module of the chosen cloud, and import no other. Raises VreError for one that is not in place."""
-    name = f"vre.clouds.{config.cloud.provider}"
-    if find_spec(name) is None:
-        raise VreError(f"nothing can be launched on {config.cloud.provider} yet", hint="in place is: libvirt")
-    return import_module(name)
 
 
 class Site(pulumi.ComponentResource):
@@ -85,42 +120,54 @@ class Site(pulumi.ComponentResource):
     def __init__(self, order: Order) -> None:
         """Build everything left of the cluster."""
         super().__init__("vre:site:Site", order.config.name)
-        child = ResourceOptions(parent=self)
-        room = cloud(order.config)
-        net = room.network(order, child)
-        self.nodes = [_node(room, net, order, machine, child) for machine in order.plan.machines]
+        self.order = order
+        self.room: Room = clouds.room(order.config)
+        self.child = ResourceOptions(parent=self)
+        self.net = self.room.network(order, self.child)
+        guards = self.room.firewalls(self.net)
+        self.nodes = []
+        for machine in order.plan.machines:
+            self.nodes.append(self._node(machine, guards[machine.name]))
         self.register_outputs({"machines": [node.machine.name for node in self.nodes]})
 
+    def _node(self, machine: Machine, guard: Any) -> Node:
+        first, pinned = (
+            resources.HostKey(f"{machine.name}-{kind}-host-key", opts=self.child) for kind in ("first", "pinned")
+        )
+        data = self.room.data(self.net, machine)
+        made = self.room.machine(self.net, machine, guard, data, _boot(self.net, self.order, machine, first, data))
+        connection = self._connection(machine, made, pinned)
+        ready = resources.Machine(
+            machine.name,
+            machine=made.id,
+            connection=connection,
+            boot_keys=[first.public_key],
+            host_key={"publicKey": pinned.public_key, "privateKey": pinned.private_key},
+            opts=inside(self.child, made.resource),
+        )
+        _access(self.order, machine, made, connection, inside(self.child, made.resource, ready))
+        return Node(
+            machine=machine,
+            resource=made.resource,
+            id=made.id,
+            address=made.address,
+            accelerator=made.accelerator,
+            connection=connection,
+            host_key=pinned.public_key,
+            ready=ready,
+        )
 
-def _node(room: ModuleType, net: Any, order: Order, machine: Machine, child: ResourceOptions) -> Node:
-    first, pinned = (resources.HostKey(f"{machine.name}-{kind}-host-key", opts=child) for kind in ("first", "pinned"))
-    made: Made = room.machine(net, machine, room.firewall(net, machine), _boot(net, order, machine, first))
-    connection = {
-        "address": made.address,
-        "port": 22,
-        "user": USER,
-        "hostKeys": [pinned.public_key],
-        "identity": access.identity(order.config),
-    }
-    ready = resources.Machine(
-        machine.name,
-        machine=made.id,
-        connection=connection,
-        boot_keys=[first.public_key],
-        host_key={"publicKey": pinned.public_key, "privateKey": pinned.private_key},
-        opts=inside(child, made.resource),
-    )
-    _access(order, machine, made, connection, inside(child, made.resource, ready))
-    return Node(
-        machine=machine,
-        resource=made.resource,
-        id=made.id,
-        address=made.address,
-        accelerator=made.accelerator,
-        connection=connection,
-        host_key=pinned.public_key,
-        ready=ready,
-    )
+    def _connection(self, machine: Machine, made: Made, pinned: resources.HostKey) -> dict[str, Any]:
+        """Return how a machine is reached: through the control plane's where it has no public address itself."""
+        through = machine.role != Role.CONTROL and self.room.surroundings(self.order.config).bastion
+        return {
+            "address": made.address,
+            "port": 22,
+            "user": USER,
+            "hostKeys": [pinned.public_key],
+            "identity": access.identity(self.order.config),
+            **({"through": self.nodes[0].connection} if through else {}),
+        }
 
 
 def _access(
@@ -133,7 +180,7 @@ def _access(
         machine=made.id,
         connection=connection,
         files=[
-            {"path": FIREWALL, "mode": "0600", "owner": "root", "content": rules(order.policy, machine)},
+            {"path": FIREWALL, "mode": "0600", "owner": "root", "content": rules(order.config, order.policy, machine)},
             {"path": AUTHORIZED_KEYS, "mode": "0600", "owner": USER, "content": lines},
         ],
         after=[["nft", "-f", FIREWALL]],
@@ -141,32 +188,34 @@ def _access(
     )
 
 
-def rules(policy: Policy, machine: Machine) -> str:
+def rules(config: Config, policy: Policy, machine: Machine) -> str:
     """Return the machine's own firewall."""
     own = tuple(address for address in (machine.ipv4, machine.ipv6) if address)
-    return nftables.ruleset(policy, machine.role, nftables.Site(addresses=own))
+    dhcp = clouds.room(config).surroundings(config).dhcp
+    return nftables.ruleset(policy, machine.role, nftables.Site(addresses=own, dhcp=dhcp))
 
 
-def _boot(net: Any, order: Order, machine: Machine, first: resources.HostKey) -> Output[str]:
+def _boot(net: Net, order: Order, machine: Machine, first: resources.HostKey, data: Data) -> Output[cloudinit.Seed]:
     """Return the seed for a machine's first boot. A secret: it holds the host key for the first contact."""
 
-    def render(public: str, private: str) -> str:
+    def render(public: str, private: str, device: str) -> cloudinit.Seed:
         boot = cloudinit.Boot(
             name=machine.name,
             mac=machine.mac,
             addresses=net.interfaces(machine),
             keys=access.keys(order.config),
             host_key=cloudinit.HostKey(public=public, private=private),
-            firewall=rules(order.policy, machine),
+            firewall=rules(order.config, order.policy, machine),
             gateways=net.gateways,
             resolvers=net.resolvers,
             nodes={
                 each.name: [address for address in (each.ipv4, each.ipv6) if address] for each in order.plan.machines
             },
             time_servers=[str(network.network_address) for network in order.policy.of(Peer.TIME)],
-            data_serial=net.data_serial,
+            data_device=device,
             upgrade=bool(order.policy.of(Peer.MIRRORS)),
         )
-        return seed.encoded(cloudinit.render(boot))
+        return cloudinit.render(boot)
 
-    return Output.secret(Output.all(first.public_key, first.private_key).apply(lambda pair: render(*pair)))
+    known = Output.all(first.public_key, first.private_key, data.device)
+    return Output.secret(known.apply(lambda values: render(*values)))

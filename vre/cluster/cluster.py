@@ -9,7 +9,7 @@ from vre import resources
 from vre.clouds.site import Node, inside
 from vre.cluster import kubeadm, objects
 from vre.cluster.objects import Route
-from vre.edge.direct import Certificate
+from vre.edge.contract import Certificate
 
 READY_SECONDS = 1500
 """How long objects may take to be up: an emulated processor is ten times slower than a real one."""
@@ -48,6 +48,15 @@ class Cluster(pulumi.ComponentResource):
             objects=_objects(images, address, certificate, routes, home),
             ready=list(objects.READY),
             timeout=READY_SECONDS,
+            opts=after,
+        )
+        # Beside the objects: signing takes until the controllers run, and only looking at logs needs it.
+        resources.Node(
+            self.control.machine.name,
+            machine=self.control.id,
+            connection=self.control.connection,
+            name=self.control.machine.name,
+            addresses=[address],
             opts=after,
         )
         self.workers = [self._worker(node, child) for node in others]
@@ -98,5 +107,10 @@ def _objects(
     images: Mapping[str, str], api: str, certificate: Certificate, routes: Sequence[Route], home: str
 ) -> list[objects.Object]:
     # The key goes into its Secret as the output it is: so it alone is secret, and all else can be shown.
-    shown = objects.Certificate(chain=certificate.chain, private_key=certificate.key, until=certificate.not_after)
+    shown = objects.Certificate(
+        chain=certificate.chain,
+        private_key=certificate.key,
+        until=certificate.not_after,
+        clients=certificate.clients,
+    )
     return objects.everything(images, api, shown, routes, home=home)

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-PODS = "10.244.0.0/16"
-SERVICES = "10.96.0.0/16"
+from vre.policy import PODS, SERVICES
+
 DNS = "10.96.0.10"
 SOCKET = "unix:///run/containerd/containerd.sock"
 REGISTRY = "localhost/vre"
@@ -26,6 +26,8 @@ AUTHENTICATION = "/etc/kubernetes/admission/authentication.yaml"
 ENCRYPTION = "/etc/kubernetes/enc/encryption.yaml"
 PATCHES = "/etc/kubernetes/patches"
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+ASKED_EACH_SECOND = ("etcd", "kube-apiserver", "kube-scheduler")
+"""Whose readiness the kubelet asks for every second as kubeadm sets it up; nothing waits for the answer."""
 AUDIT_LOG = "/var/log/kubernetes/audit/audit.log"
 HEALTH = ("/livez", "/readyz", "/healthz", "/api/v1/namespaces/kube-public/configmaps/cluster-info")
 """All that is answered without a certificate: probes, and what a joining node checks the token against."""
@@ -207,9 +209,7 @@ def kubelet(*, slow: bool = False) -> Document:
         "nodeLeaseDurationSeconds": 120 if slow else 40,
         "runtimeRequestTimeout": "10m0s" if slow else "2m0s",
         # What fails because something else is still starting is soon tried again.
-        "crashLoopBackOff": {"maxContainerRestartPeriod": "15s"},
-        "shutdownGracePeriod": "60s",
-        "shutdownGracePeriodCriticalPods": "20s",
+        "crashLoopBackOff": {"maxContainerRestartPeriod": "4s"},
         # The images are part of the machine and cannot be pulled again: never collected.
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
@@ -254,9 +254,10 @@ def files(encrypting: Any) -> list[dict[str, Any]]:
 
 
 def _patient(name: str) -> Document:
-    """Return the patch for slow machines: being slow is no reason to be killed."""
-    probe = {"periodSeconds": 30, "timeoutSeconds": 60, "failureThreshold": 20}
-    return {"spec": {"containers": [{"name": name, "livenessProbe": probe}]}}
+    """Return the patch for slow machines: being slow is no reason to be killed, and each probe is a TLS handshake."""
+    alive = {"periodSeconds": 30, "timeoutSeconds": 60, "failureThreshold": 20}
+    ready = {"readinessProbe": {"periodSeconds": 15}} if name in ASKED_EACH_SECOND else {}
+    return {"spec": {"containers": [{"name": name, "livenessProbe": alive, **ready}]}}
 
 
 def _audit() -> Document:

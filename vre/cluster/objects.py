@@ -15,6 +15,7 @@ import yaml
 
 from vre.cluster import kubeadm
 from vre.machine.nftables import QUEUE
+from vre.policy import PODS
 from vre.template import render_template
 
 Object = dict[str, Any]
@@ -24,6 +25,9 @@ INGRESS = "ingress"
 TRAEFIK = {"app.kubernetes.io/name": "traefik"}
 DATA = "/var/lib/vre/data/volumes"
 ROUTES = "/etc/routes"
+CLIENTS = "clients.crt"
+VISITOR = "CF-Connecting-IP"
+"""The header in which Cloudflare says who asks; a visitor's own of that name never gets through it."""
 STANDARD_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 READY = (
     {"kind": "DaemonSet", "name": "kube-proxy", "namespace": "kube-system"},
@@ -58,6 +62,8 @@ class Certificate:
     private_key: Any
     until: Any = ""
     """When it ends. Another end is another certificate, for which Traefik starts anew: it reads its files only once."""
+    clients: Any = None
+    """The authority (PEM) of whose certificates clients must show one; None where anybody may come."""
 
 
 def everything(
@@ -99,7 +105,7 @@ def network(images: Images, api: str) -> list[Object]:
     """Return flannel: encrypted routes between the machines."""
     settings = json.dumps(
         {
-            "Network": kubeadm.PODS,
+            "Network": PODS,
             "EnableIPv4": True,
             "EnableNFTables": True,
             "Backend": {"Type": "wireguard", "ListenPort": 51820, "ListenPortV6": 51821},
@@ -160,7 +166,7 @@ def ingress(images: Images, certificate: Certificate, routes: Sequence[Route], *
     """
     static, dynamic = (
         yaml.safe_dump(_static(), sort_keys=False),
-        yaml.safe_dump(_dynamic(routes, home), sort_keys=False),
+        yaml.safe_dump(_dynamic(routes, home, demanding=certificate.clients is not None), sort_keys=False),
     )
     made = _manifest(
         "ingress.yaml",
@@ -176,12 +182,13 @@ def ingress(images: Images, certificate: Certificate, routes: Sequence[Route], *
 
 
 def _secret(certificate: Certificate) -> Object:
+    demanded = {} if certificate.clients is None else {CLIENTS: certificate.clients}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": "certificate", "namespace": INGRESS},
         "type": "kubernetes.io/tls",
-        "stringData": {"tls.crt": certificate.chain, "tls.key": certificate.private_key},
+        "stringData": {"tls.crt": certificate.chain, "tls.key": certificate.private_key, **demanded},
     }
 
 
@@ -209,8 +216,11 @@ def _static() -> Object:
     }
 
 
-def _dynamic(routes: Sequence[Route], home: str) -> Object:
-    """What Traefik does: the certificate, what every answer carries, and where requests go."""
+def _dynamic(routes: Sequence[Route], home: str, *, demanding: bool) -> Object:
+    """What Traefik does: the certificate, what every answer carries, and where requests go.
+
+    `demanding`: whoever comes must show a certificate, whatever the name that is asked for.
+    """
     routers = {f"{route.namespace}-{route.service}": _router(route) for route in routes}
     services = {
         f"{route.namespace}-{route.service}": {"loadBalancer": {"servers": [{"url": _url(route)}]}} for route in routes
@@ -226,7 +236,7 @@ def _dynamic(routes: Sequence[Route], home: str) -> Object:
                 "customResponseHeaders": {"Server": "", "X-Powered-By": ""},
             }
         },
-        "rate": {"rateLimit": {"average": 200, "burst": 1000, "period": "1s"}},
+        "rate": {"rateLimit": _limit(demanding=demanding)},
     }
     if home:
         routers["home"] = {
@@ -243,6 +253,7 @@ def _dynamic(routes: Sequence[Route], home: str) -> Object:
                     "minVersion": "VersionTLS12",
                     "cipherSuites": list(kubeadm.CIPHERS),
                     "curvePreferences": ["X25519MLKEM768", "X25519", "CurveP256", "CurveP384"],
+                    **(_demand() if demanding else {}),
                 }
             },
             "stores": {
@@ -256,6 +267,16 @@ def _dynamic(routes: Sequence[Route], home: str) -> Object:
         },
         "http": {"routers": routers, "services": services, "middlewares": middlewares},
     }
+
+
+def _demand() -> Object:
+    return {"clientAuth": {"caFiles": [f"{ROUTES}/{CLIENTS}"], "clientAuthType": "RequireAndVerifyClientCert"}}
+
+
+def _limit(*, demanding: bool) -> Object:
+    """How many requests one visitor may make; behind a proxy each comes from it, and it alone can say from whom."""
+    by = {"sourceCriterion": {"requestHeaderName": VISITOR}} if demanding else {}
+    return {"average": 200, "burst": 1000, "period": "1s", **by}
 
 
 def _router(route: Route) -> Object:

@@ -25,8 +25,9 @@ class HostKey:
 class Boot:
     """Everything a machine needs to know at its first boot.
 
-    `addresses` carry their prefix length (`192.168.77.10/24`); `gateways` are bare addresses. `data_serial` is the
-    virtio serial number of the data disk, empty for none. `upgrade` patches every package before anything else.
+    `addresses` carry their prefix length (`192.168.77.10/24`), and are none where the cloud's DHCP gives them;
+    `gateways` are bare addresses. `data_device` is the data disk's path, empty for none. `upgrade` patches every
+    package before anything else.
     """
 
     name: str
@@ -42,13 +43,13 @@ class Boot:
     time_servers: Sequence[str] = ()
     mirror: str = ""
     security_mirror: str = ""
-    data_serial: str = ""
+    data_device: str = ""
     upgrade: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seed:
-    """The three files of a NoCloud seed."""
+    """The files of a NoCloud seed; clouds with a metadata service are given `user_data` alone."""
 
     user_data: str
     network_config: str
@@ -56,33 +57,33 @@ class Seed:
 
     def files(self) -> dict[str, str]:
         """Return the files under the names that cloud-init looks for."""
-        return {
-            "user-data": self.user_data,
-            "network-config": self.network_config,
-            "meta-data": self.meta_data,
-        }
+        files = {"user-data": self.user_data, "network-config": self.network_config, "meta-data": self.meta_data}
+        return {name: text for name, text in files.items() if text}
 
 
 def render(boot: Boot) -> Seed:
     """Return the seed for one machine."""
     user_data = _template("user-data.yaml", **_values(boot))
-    network = _template(
+    identity = hashlib.sha256(f"{boot.name} {boot.mac} {boot.host_key.public}".encode()).hexdigest()[:16]
+    return Seed(
+        user_data=user_data,
+        network_config=_network(boot) if boot.addresses else "",
+        meta_data=_template("meta-data.yaml", name=boot.name, instance=f"{boot.name}-{identity}"),
+    )
+
+
+def _network(boot: Boot) -> str:
+    return _template(
         "network-config.yaml",
         mac=boot.mac.lower(),
         addresses=list(boot.addresses),
         resolvers=list(boot.resolvers),
         gateways=[{"to": "::/0" if ":" in via else "0.0.0.0/0", "via": via} for via in boot.gateways],
     )
-    identity = hashlib.sha256(f"{boot.name} {boot.mac} {boot.host_key.public}".encode()).hexdigest()[:16]
-    return Seed(
-        user_data=user_data,
-        network_config=network,
-        meta_data=_template("meta-data.yaml", name=boot.name, instance=f"{boot.name}-{identity}"),
-    )
 
 
 def _values(boot: Boot) -> dict[str, Any]:
-    upgrade = {"upgrade": boot.upgrade, "data_serial": boot.data_serial}
+    upgrade = {"upgrade": boot.upgrade, "data_device": boot.data_device}
     return {
         "name": boot.name,
         "keys": list(boot.keys),
@@ -94,8 +95,8 @@ def _values(boot: Boot) -> dict[str, Any]:
         "sources": sources(boot.mirror, boot.security_mirror),
         "time_servers": list(boot.time_servers),
         "timesyncd": f"[Time]\nNTP={' '.join(boot.time_servers)}\n",
-        "data_serial": boot.data_serial,
-        "data_mount": data_mount(boot.data_serial),
+        "data_device": boot.data_device,
+        "data_mount": data_mount(boot.data_device),
         "clock": _template("clock.sh"),
         "first_boot": _template("first-boot.sh", **upgrade),
     }
@@ -118,10 +119,10 @@ def sources(mirror: str, security: str) -> str:
     )
 
 
-def data_mount(serial: str) -> str:
+def data_mount(device: str) -> str:
     """Return the line of /etc/fstab for the data disk; systemd makes the file system when the disk is still empty."""
     options = "nosuid,nodev,noatime,x-systemd.makefs,x-systemd.growfs,x-systemd.device-timeout=60s"
-    return f"/dev/disk/by-id/virtio-{serial} {DATA} ext4 {options} 0 2\n"
+    return f"{device} {DATA} ext4 {options} 0 2\n"
 
 
 def _bare(address: str) -> str:

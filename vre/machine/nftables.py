@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_address
 
-from vre.policy import METADATA, Network, Outlet, Peer, Policy, Role, Rule, Sender
+from vre.policy import METADATA, PODS, SERVICES, Network, Outlet, Peer, Policy, Role, Rule, Sender
 
 POD_LINKS = ("cni0", "flannel-wg")
 """The interfaces behind which there are pods: of this machine, and of the others."""
@@ -21,11 +21,12 @@ LOG = 'limit rate 10/minute burst 5 packets log prefix "vre {chain} refused: "'
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Where the machine stands: its own addresses, and the cluster's ranges."""
+    """Where the machine stands: its own addresses, whether it has them by DHCP, and the cluster's ranges."""
 
     addresses: Sequence[str]
-    pods: str = "10.244.0.0/16"
-    services: str = "10.96.0.0/16"
+    dhcp: bool = False
+    pods: str = PODS
+    services: str = SERVICES
 
 
 def ruleset(policy: Policy, role: Role, site: Site) -> str:
@@ -54,6 +55,9 @@ def _input(policy: Policy, role: Role, site: Site) -> Iterator[str]:
         "destination-unreachable, time-exceeded, parameter-problem } accept"
     )
     yield "icmp type { destination-unreachable, time-exceeded, parameter-problem } accept"
+    if site.dhcp:
+        # The answer to what was sent to all servers, which connection tracking does not know for one (RFC 8415).
+        yield f"ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept {_why('the own IPv6 address, by DHCP')}"
     for match in _addresses("saddr", policy.of(Peer.OPERATORS)):
         kind = "icmp" if match.startswith("ip ") else "icmpv6"
         yield f"{match} {kind} type echo-request limit rate 5/second accept"
@@ -114,6 +118,9 @@ def _output(policy: Policy, role: Role, site: Site) -> Iterator[str]:
         "packet-too-big, destination-unreachable, time-exceeded, parameter-problem } accept"
     )
     yield "icmp type { destination-unreachable, time-exceeded, parameter-problem } accept"
+    if site.dhcp:
+        yield f"udp sport 68 udp dport 67 accept {_why('the own address, by DHCP')}"
+        yield f"udp sport 546 udp dport 547 accept {_why('the own IPv6 address, by DHCP')}"
     if role != Role.STORAGE:
         yield f"oifname {_set(POD_LINKS)} ip daddr {site.pods} accept {_why('to pods: probes, the API')}"
     for outlet in policy.out_of(role):

@@ -61,13 +61,14 @@ class File:
 @dataclass(frozen=True, kw_only=True)
 class Connection:
     """How to reach a machine. `host_keys` are public key lines; `identity` is a private key's path, or empty for the
-    agent's and the default keys."""
+    agent's and the default keys; `through` is the machine that leads to one without a public address."""
 
     address: str
     host_keys: tuple[str, ...]
     port: int = 22
     user: str = "vre"
     identity: str = ""
+    through: "Connection | None" = None
 
     @classmethod
     def read(cls, props: Mapping[str, Any]) -> Self:
@@ -78,6 +79,7 @@ class Connection:
             user=str(props.get("user") or "vre"),
             host_keys=tuple(props["hostKeys"]),
             identity=str(props.get("identity") or ""),
+            through=cls.read(props["through"]) if props.get("through") else None,
         )
 
     def accepting(self, *host_keys: str) -> "Connection":
@@ -129,6 +131,7 @@ class Shell:
         """Prepare. `knock` seconds are given to each step of getting in, `timeout` to opening anything after that."""
         self.connection = connection
         self.client = paramiko.SSHClient()
+        self.way: Shell | None = None
         quiet = logging.getLogger("paramiko")  # it prints every refused try otherwise
         if not quiet.handlers:
             quiet.addHandler(logging.NullHandler())
@@ -142,7 +145,13 @@ class Shell:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the machine, and of the one that leads to it."""
         self.client.close()
+        if self.way:
+            self.way.close()
 
     def open(self) -> None:
         """Connect. Raises HostKeyRefused, LoginRefused or Unreachable."""
@@ -155,6 +164,7 @@ class Shell:
                 self.connection.address,
                 port=self.connection.port,
                 username=self.connection.user,
+                sock=self._way(),
                 timeout=self.knock,
                 banner_timeout=self.knock,
                 auth_timeout=max(self.knock, self.timeout),
@@ -169,6 +179,20 @@ class Shell:
             raise HostKeyRefused(f"{self.connection} has no host key of a pinned kind: {error}") from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise Unreachable(f"no SSH at {self.connection}: {error or type(error).__name__}") from error
+
+    def _way(self) -> paramiko.Channel | None:
+        """Return a channel to the machine where another one leads to it."""
+        if self.connection.through is None:
+            return None
+        self.way = Shell(self.connection.through, timeout=self.timeout, knock=self.knock)
+        self.way.open()
+        transport = self.way.client.get_transport()
+        if transport is None:
+            raise Unreachable(f"the connection to {self.connection.through} broke")
+        here = ("127.0.0.1", 0)
+        return transport.open_channel(
+            "direct-tcpip", (self.connection.address, self.connection.port), here, int(self.knock)
+        )
 
     def run(
         self,
