@@ -13,4 +13,20 @@ lock() {
 uv=$1
 lock base --extra build
 lock local --extra build --extra libvirt --constraint requirements/base.txt
-lock develop --extra build --extra libvirt --extra develop --constraint requirements/base.txt
+clouds=(aws gcp azure openstack cloudflare)
+lock develop --extra build --extra libvirt "${clouds[@]/#/--extra=}" --extra develop --constraint requirements/base.txt
+for cloud in "${clouds[@]}"; do
+    # Each may be installed beside every other one.
+    lock "$cloud" --extra build --extra "$cloud" --constraint requirements/develop.txt
+done
+
+# What the simulated OpenStack of the tests stands on. Its Paste still wants pkg_resources, which newer setuptools lack.
+printf '%s\n' 'keystone>=30,<31' 'neutron>=29,<30' 'waitress>=3,<4' 'setuptools<81' |
+    "$uv" pip compile - --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
+        --universal --python-version 3.11 --output-file requirements/openstack-services.txt
+echo requirements/openstack-services.txt
+
+# The policy pack has an environment of its own: its library wants an older protobuf.
+"$uv" pip compile policy-pack/requirements.in --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate \
+    --no-header --universal --python-version 3.11 --output-file policy-pack/requirements.txt
+echo "policy-pack/requirements.txt"

@@ -22,6 +22,14 @@ try systemctl daemon-reload
 try systemctl start var-lib-vre-data.mount
 try mountpoint --quiet /var/lib/vre/data
 #% endif
+#% if packages
+# What the machine lacks comes before its firewall, which is part of it.
+export DEBIAN_FRONTEND=noninteractive
+try apt-get --quiet --error-on=any update
+try apt-get --quiet --yes --no-install-recommends install {{ packages }}
+try nft -f /etc/vre/firewall.nft
+try systemctl enable vre-firewall.service
+#% endif
 #% if upgrade
 before=$(versions)
 export DEBIAN_FRONTEND=noninteractive

@@ -1,8 +1,14 @@
-"""What an emulated machine's kernel is told, so that its clock counts right and its timers fire. Pure."""
+"""What an emulated machine is like: its kernel's clock counts right, its timers fire, its processor is quick. Pure."""
 
 # Under TCG on a busy host a timer's wakeup gets lost now and then, and a guest that waits for it waits for ever (seen
 # with QEMU 10.0 and Linux 6.12). With a tick that never stops, the next one heals it.
 TICK = "nohz=off highres=off"
+
+
+# What an emulated processor had better not have. A repeated string instruction is emulated step by step, so the more
+# bytes a step moves the better, and with these two features the kernel and the C library choose bytes. Without five
+# levels of page tables each walk through them is shorter.
+LACKING = ("erms", "fsrm", "la57")
 
 
 def steady(khz: int = 0) -> str:

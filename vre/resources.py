@@ -7,125 +7,31 @@ place, stands in the handler of the same name under `vre/provider`.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pulumi
 from pulumi import Input, Output, ResourceOptions
 
+from vre import keys
+from vre.resource import Resource as _Resource
+from vre.resource import out as _out
+
+Authority = keys.Authority
+Certificate = keys.Certificate
+HostKey = keys.HostKey
+Password = keys.Password
+Request = keys.Request
 Map = Mapping[str, Any]
 Maps = Sequence[Input[Map]]
 Texts = Sequence[Input[str]]
 
 
-class _Out:
-    """An output under its Python name; `wire` is the name that the plugin gives it."""
+class Capacity(_Resource):
+    """The size of a disk that may only grow."""
 
-    def __init__(self, wire: str) -> None:
-        self.wire = wire
+    TYPE = "vre:cloud:Capacity"
+    gib: Output[int] = _out("gib")
 
-    def __get__(self, instance: object | None, owner: type) -> Any:
-        return self if instance is None else vars(instance)[self.wire]
-
-
-def _out(wire: str) -> Any:
-    return _Out(wire)
-
-
-def outputs(resource: type) -> dict[str, str]:
-    """Return the declared outputs of a resource class: Python name to the wire's."""
-    return {name: value.wire for name, value in vars(resource).items() if isinstance(value, _Out)}
-
-
-class _Resource(pulumi.CustomResource):
-    TYPE = ""
-    SECRETS: tuple[str, ...] = ()
-
-    def __init__(self, name: str, props: Mapping[str, Any], opts: ResourceOptions | None) -> None:
-        own = ResourceOptions(additional_secret_outputs=list(self.SECRETS))
-        computed = dict.fromkeys(outputs(type(self)).values())
-        super().__init__(self.TYPE, name, {**computed, **props}, ResourceOptions.merge(own, opts))
-
-
-class Authority(_Resource):
-    """A certificate authority of the stack's own."""
-
-    TYPE = "vre:crypto:Authority"
-    SECRETS = ("privateKey",)
-    certificate: Output[str] = _out("certificate")
-    private_key: Output[str] = _out("privateKey")
-    not_after: Output[str] = _out("notAfter")
-
-    def __init__(
-        self, name: str, *, common_name: Input[str], valid_days: Input[int], opts: ResourceOptions | None = None
-    ) -> None:
-        """Make an authority valid for `valid_days`."""
-        props = {"commonName": common_name, "validDays": valid_days}
-        super().__init__(name, props, opts)
-
-
-class Certificate(_Resource):
-    """A server certificate signed by an authority, renewed by `up` when its end is near."""
-
-    TYPE = "vre:crypto:Certificate"
-    SECRETS = ("authorityKey", "privateKey")
-    certificate: Output[str] = _out("certificate")
-    private_key: Output[str] = _out("privateKey")
-    not_after: Output[str] = _out("notAfter")
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        authority_certificate: Input[str],
-        authority_key: Input[str],
-        names: Input[Texts] | None = None,
-        addresses: Input[Texts] | None = None,
-        valid_days: Input[int] | None = None,
-        renew_before_days: Input[int] | None = None,
-        opts: ResourceOptions | None = None,
-    ) -> None:
-        """Issue a certificate for DNS names and IP addresses; `certificate` holds the leaf and the authority's."""
-        props = {
-            "authorityCertificate": authority_certificate,
-            "authorityKey": authority_key,
-            "names": names,
-            "addresses": addresses,
-            "validDays": valid_days,
-            "renewBeforeDays": renew_before_days,
-        }
-        super().__init__(name, props, opts)
-
-
-class HostKey(_Resource):
-    """An SSH host key (Ed25519), made before its machine so that it can be pinned."""
-
-    TYPE = "vre:crypto:HostKey"
-    SECRETS = ("privateKey",)
-    public_key: Output[str] = _out("publicKey")
-    private_key: Output[str] = _out("privateKey")
-
-    def __init__(self, name: str, *, opts: ResourceOptions | None = None) -> None:
-        """Make a key pair; the private key is in OpenSSH's PEM format."""
-        super().__init__(name, {}, opts)
-
-
-class Password(_Resource):
-    """A password: the one given, if it is strong enough, or one that is made."""
-
-    TYPE = "vre:crypto:Password"
-    SECRETS = ("given", "password")
-    password: Output[str] = _out("password")
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        given: Input[str] | None = None,
-        length: Input[int] | None = None,
-        hints: Input[Texts] | None = None,
-        opts: ResourceOptions | None = None,
-    ) -> None:
-        """Make or check a password; `hints` are words it must not hold, such as the user's name."""
-        props = {"given": given, "length": length, "hints": hints}
-        super().__init__(name, props, opts)
+    def __init__(self, name: str, *, gib: Input[int], opts: ResourceOptions | None = None) -> None:
+        """Note the size in GiB, before the disk follows it."""
+        super().__init__(name, {"gib": gib}, opts)
 
 
 class Network(_Resource):
@@ -346,6 +252,26 @@ class Files(_Resource):
         super().__init__(name, props, opts)
 
 
+class Software(_Resource):
+    """What makes a plain Debian machine one of ours."""
+
+    TYPE = "vre:machine:Software"
+
+    def __init__(
+        self,
+        resource_name: str,
+        *,
+        machine: Input[str],
+        connection: Input[Map],
+        identity: Input[str],
+        archive: Input[str],
+        opts: ResourceOptions | None = None,
+    ) -> None:
+        """Send the `archive`, a file here, and set up what is in it; `identity` names its content."""
+        props = {"machine": machine, "connection": connection, "identity": identity, "archive": archive}
+        super().__init__(resource_name, props, opts)
+
+
 class ControlPlane(_Resource):
     """The cluster's first machine, set up by kubeadm."""
 
@@ -366,6 +292,26 @@ class ControlPlane(_Resource):
         """Set up a control plane from kubeadm's configuration (YAML)."""
         props = {"machine": machine, "connection": connection, "config": config}
         super().__init__(name, props, opts)
+
+
+class Node(_Resource):
+    """The first machine as a node of its cluster."""
+
+    TYPE = "vre:cluster:Node"
+
+    def __init__(
+        self,
+        resource_name: str,
+        *,
+        machine: Input[str],
+        connection: Input[Map],
+        name: Input[str],
+        addresses: Input[Sequence[Input[str]]],
+        opts: ResourceOptions | None = None,
+    ) -> None:
+        """Certify a node called `name`; its certificate may say `addresses` and nothing else."""
+        props = {"machine": machine, "connection": connection, "name": name, "addresses": addresses}
+        super().__init__(resource_name, props, opts)
 
 
 class Worker(_Resource):
@@ -417,6 +363,26 @@ class Objects(_Resource):
             "timeout": timeout,
         }
         super().__init__(resource_name, props, opts)
+
+
+class Rule(_Resource):
+    """One rule of a Cloudflare zone, beside those that others have there."""
+
+    TYPE = "vre:cloudflare:Rule"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        zone: Input[str],
+        phase: Input[str],
+        ref: Input[str],
+        rule: Input[Map],
+        opts: ResourceOptions | None = None,
+    ) -> None:
+        """Add a rule to a phase of a zone (its id); `ref` is its name there, `rule` is in the words of the API."""
+        props = {"zone": zone, "phase": phase, "ref": ref, "rule": rule}
+        super().__init__(name, props, opts)
 
 
 class Door(_Resource):

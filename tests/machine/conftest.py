@@ -24,12 +24,14 @@ ORDER = (
     "test_browser",
     "test_doors",
     "test_inside",
+    "test_origin",
     "test_power",
     "test_drift",
-    "test_drills",
     "test_end",
+    "test_drills",
 )
-"""What changes the site comes after what looks at it; the end comes last. Modules not named here come first."""
+"""What changes the site comes after what looks at it, then its end. The drills have a stack of their own, and with the
+first one gone the processors to themselves. Modules not named here come first."""
 TOOLS = ("ip", "nft", "nmap", "virsh", "ssh", "curl", "qemu-system-x86_64", "certutil", "chromium")
 NAME = "proof"
 OPERATOR = ("192.168.77.200", "fd76:7265:77::c8")

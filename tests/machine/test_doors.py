@@ -63,6 +63,7 @@ def _open(image: str) -> list[dict[str, object]]:
         "imagePullPolicy": "Never",
         "command": ["/opt/jupyterhub/bin/python", "-m", "http.server", "8080", "--directory", "/etc"],
         "ports": host_ports,
+        "readinessProbe": {"httpGet": {"port": 8080, "path": "/"}, "periodSeconds": 2, "timeoutSeconds": 20},
     }
     careless = {"name": "web", "namespace": "careless", "labels": {"app": "web"}}
     ports = {"type": "NodePort", "selector": {"app": "web"}, "ports": node_ports}
@@ -134,8 +135,8 @@ def test_udp(
 @pytest.mark.usefixtures("opened")
 def test_what_was_opened_in_the_cluster_does_answer_inside(site: Launch) -> None:
     """Else the scans would prove nothing about it."""
-    service = site.control.objects("service", "web", "--namespace", "careless")[0]["spec"]["clusterIP"]
-    for place in (f"{service}:80", f"{site.control.address}:{HOST_PORT}", f"{site.control.address}:{NODE_PORT}"):
+    pod = site.control.objects("pod", "web", "--namespace", "careless")[0]["status"]["podIP"]
+    for place in (f"{pod}:8080", f"{site.control.address}:{HOST_PORT}", f"{site.control.address}:{NODE_PORT}"):
         done = site.control.result("python3", "-c", FETCH, f"http://{place}/")
         assert done.stdout.strip() == "200", f"{place}: {done.stderr}"
 

@@ -20,8 +20,6 @@ LISTS = (
 )
 OURS = "vre-"
 
-pytestmark = pytest.mark.drill
-
 
 def traces(stack: Stack, lab: Lab) -> dict[str, list[str]]:
     """Return whatever of the stack there is in the lab, by kind."""

@@ -1,5 +1,6 @@
 """Jupyter from its locks, its configuration and its settings, used through a browser; no cluster."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from tests.machine.browser import Browser, browser
 from tests.machine.hub import SPACE, URL, Stack, environments, jupyter, run_hub
+from vre.run import run
 from vre.services.jupyter.settings import Jupyter
 
 PASSWORDS = {"admin": "a-first-for-tests-73", "bob.smith": "b-first-for-tests-73", "carol": "c-first-for-tests-73"}
@@ -97,3 +99,26 @@ def test_a_password_changed_in_the_stack_counts_and_one_changed_by_its_user_stay
     chromium.context.clear_cookies()
     assert "login" in chromium.sign_in(URL, "admin", chosen)
     assert "login" not in chromium.sign_in(URL, "admin", later)
+
+
+@pytest.mark.drill
+def test_an_idle_server_is_stopped(stack: Stack, chromium: Browser) -> None:
+    chromium.login(URL, "bob.smith", PASSWORDS["bob.smith"])
+    assert chromium.run_cell("1 + 1") == "2"
+    assert servers(), "no server runs"
+    chromium.page.goto("about:blank")
+    # Shorter than a stack file may ask for: the test is about whether it is stopped at all.
+    run_hub(stack, SETTINGS.model_copy(update={"idle_minutes": 1}), PASSWORDS)
+    end = time.monotonic() + 600
+    while servers() and time.monotonic() < end:
+        time.sleep(2)
+    assert servers() == []
+    assert "Culling server bob.smith" in stack.log("hub")
+
+
+def servers() -> list[str]:
+    """Return the processes of users' servers."""
+    pids = run(["ip", "netns", "pids", SPACE]).split()
+    commands = (Path("/proc", pid, "cmdline") for pid in pids)
+    shown = (file.read_bytes().replace(b"\0", b" ").decode() for file in commands if file.exists())
+    return [text for text in shown if "jupyterhub-singleuser" in text]

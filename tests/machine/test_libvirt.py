@@ -21,6 +21,7 @@ from vre.provider.libvirt.network import Network
 from vre.provider.libvirt.pool import Pool
 from vre.provider.libvirt.secret import Secret
 from vre.provider.libvirt.volume import Volume
+from vre.provider.libvirt.xml import parse, text
 from vre.setup import enclosed, hypervisor
 
 NAMESPACE = "vre-libvirt"
@@ -241,6 +242,20 @@ def test_a_changed_filter_reaches_the_running_machine(site: dict[str, Made]) -> 
     site["filter"] = site["filter"].updated(rules=rules)
     assert "dport 4711" in inside("iptables-save")
     assert site["filter"].quiet()
+
+
+def test_a_rule_against_spoofing_taken_out_by_hand_is_seen_and_put_back(site: dict[str, Made], place: Place) -> None:
+    made, connection = site["filter"], connect(place.uri)
+    assert made.quiet()
+    live = connection.nwfilterLookupByName("vre-lib").XMLDesc(0)
+    root = parse(live)
+    guard = [rule for rule in root.iterfind("rule") if int(rule.get("priority", "0")) < 0]
+    assert len(guard) > 10
+    root.remove(guard[2])
+    connection.nwfilterDefineXML(text(root))
+    assert not made.quiet()
+    made.handler.update(CONTEXT, made.id, made.state, made.inputs)
+    assert made.quiet()
 
 
 def test_neighbour_discovery_passes_the_filter_untracked(site: dict[str, Made]) -> None:

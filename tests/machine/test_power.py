@@ -1,5 +1,6 @@
 """The machine loses its power: it is back by itself, with its services, and with what was saved."""
 
+import re
 import time
 from urllib.parse import urlsplit
 
@@ -11,8 +12,6 @@ from tests.machine.stack import Machine, Say, Stack
 
 PATIENCE = 900.0  # seconds; an emulated machine is slow
 SAVED = "what was found"
-
-pytestmark = pytest.mark.drill
 
 
 def wait_for(site: Launch, host: Host, lab: Lab, say: Say) -> None:
@@ -37,17 +36,48 @@ def wait_for(site: Launch, host: Host, lab: Lab, say: Say) -> None:
         time.sleep(2)
 
 
-def save(machine: Machine, pod: str) -> None:
-    """Put a file into the user's home, as a notebook would, onto the disk and not just into memory."""
+@pytest.fixture(scope="module")
+def kept(site: Launch, notebook: str) -> None:
+    """A file in the user's home, put there as by a notebook, onto the disk and not just into memory."""
     script = f"import os; f = open('/home/jovyan/power.txt', 'w'); f.write('{SAVED}'); f.flush(); os.fsync(f.fileno())"
-    machine.kubectl("exec", "--namespace", "jupyter-users", pod, "--", "/opt/jupyter/bin/python", "-c", script)
+    site.control.kubectl(
+        "exec", "--namespace", "jupyter-users", notebook, "--", "/opt/jupyter/bin/python", "-c", script
+    )
+
+
+def saved(machine: Machine) -> bool:
+    """Say whether the file is there with what was written."""
+    return machine.root("find", "/var/lib/vre/data", "-name", "power.txt", "-exec", "cat", "{}", ";") == SAVED
 
 
 @pytest.mark.requirement("P-06")
+@pytest.mark.usefixtures("kept")
+def test_a_reboot_ends_everything_in_order_and_starts_it_again(site: Launch, stack: Stack, say: Say) -> None:
+    before = site.control.boot()
+    say("reboot, as by the power button")
+    stack.virsh("reboot", stack.of("libvirt:Domain")[0]["outputs"]["name"])
+    site.control.hang_up()
+    deadline = time.monotonic() + PATIENCE
+    while site.control.boot() in {"", before}:
+        assert time.monotonic() < deadline
+        time.sleep(3)
+    said = site.control.root("journalctl", "--boot=-1", "--lines=400", "--output=cat", "--no-pager")
+    assert re.search(r"Reached target (poweroff|reboot)\.target", said)
+    assert saved(site.control)
+
+
+@pytest.mark.requirement("P-17", "H-35")
+def test_after_it_the_firewall_is_up_again(site: Launch) -> None:
+    rules = site.control.root("nft", "list", "table", "inet", "vre")
+    assert rules.count("policy drop") == 3
+
+
+@pytest.mark.requirement("P-06")
+@pytest.mark.usefixtures("kept")
 def test_after_a_power_cut_it_is_back_with_what_was_saved(
-    site: Launch, stack: Stack, lab: Lab, outside: Host, say: Say, notebook: str
+    site: Launch, stack: Stack, lab: Lab, outside: Host, say: Say
 ) -> None:
-    save(site.control, notebook)
+    """The power goes while the reboot before is still bringing services up: a bad moment, and time saved."""
     before = site.control.boot()
     say("power cut")
     domain = stack.of("libvirt:Domain")[0]["outputs"]["name"]
@@ -56,28 +86,8 @@ def test_after_a_power_cut_it_is_back_with_what_was_saved(
     stack.virsh("start", domain)
     wait_for(site, outside, lab, say)
     assert site.control.boot() not in {"", before}
-    found = site.control.root("find", "/var/lib/vre/data", "-name", "power.txt", "-exec", "cat", "{}", ";")
-    assert found == SAVED
+    assert saved(site.control)
 
 
-@pytest.mark.requirement("P-17", "H-35")
-def test_after_it_the_firewall_is_up_again(site: Launch, outside: Host) -> None:
-    rules = site.control.root("nft", "list", "table", "inet", "vre")
-    assert rules.count("policy drop") == 3
-
-
-def test_after_it_there_is_nothing_to_change(site: Launch, stack: Stack) -> None:
+def test_after_all_that_there_is_nothing_to_change(site: Launch, stack: Stack) -> None:
     stack.do("up", "--expect-no-changes")
-
-
-@pytest.mark.drill
-def test_after_a_reboot_it_is_back(site: Launch, stack: Stack, lab: Lab, outside: Host, say: Say) -> None:
-    before = site.control.boot()
-    say("reboot")
-    stack.virsh("reboot", stack.of("libvirt:Domain")[0]["outputs"]["name"])
-    site.control.hang_up()
-    deadline = time.monotonic() + PATIENCE
-    while site.control.boot() in {"", before}:
-        assert time.monotonic() < deadline
-        time.sleep(3)
-    wait_for(site, outside, lab, say)

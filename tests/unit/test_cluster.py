@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from vre.cluster import kubeadm, network, nodes, objects, ready
+from vre.cluster import kubeadm, network, nodes, objects
 from vre.cluster.objects import Certificate, Route
+from vre.provider.kubeadm import START
 
 IMAGES: defaultdict[str, str] = defaultdict(lambda: "localhost/vre/some:1")
 API = "192.168.77.10"
@@ -27,7 +28,7 @@ SLOW = kubeadm.Control(name="local-control", address=API, cluster="local", slow=
 
 
 def everything(**given: Any) -> list[dict[str, Any]]:
-    return objects.everything(IMAGES, API, SHOWN, [JUPYTER], **given)
+    return objects.everything(IMAGES, API, SHOWN, [JUPYTER], node="control", **given)
 
 
 def the(kind: str, name: str) -> dict[str, Any]:
@@ -146,10 +147,18 @@ def test_kubelets_ask_the_cluster_for_their_certificate_and_keep_their_images() 
 
 
 @pytest.mark.requirement("P-45")
-def test_a_control_plane_alone_takes_work_and_one_with_workers_does_not() -> None:
-    for control, taints in ((ALONE, 0), (SLOW, 1)):
+def test_a_control_plane_alone_takes_work_and_one_with_workers_only_what_has_its_volume_there() -> None:
+    for control, effects in ((ALONE, []), (SLOW, ["PreferNoSchedule"])):
         told = kubeadm.read(kubeadm.first(control))["InitConfiguration"]
-        assert len(told["nodeRegistration"]["taints"]) == taints
+        assert [taint["effect"] for taint in told["nodeRegistration"]["taints"]] == effects
+
+
+def test_a_volume_is_there_before_anything_asks_for_one() -> None:
+    ordered = [each["kind"] for each in objects.in_order(everything())]
+    assert ordered.index("PersistentVolume") < ordered.index("StorageClass") < ordered.index("Deployment")
+    volume = the("PersistentVolume", "first")
+    assert volume["spec"]["local"] == {"path": objects.FIRST}
+    assert f"mkdir -p /var/lib/vre {objects.FIRST}\n" in START
 
 
 def test_a_slow_machine_gets_more_time() -> None:
@@ -425,53 +434,6 @@ def test_a_join_token_lives_a_quarter_of_an_hour() -> None:
     assert datetime.fromisoformat(values["expiration"]) - now == timedelta(minutes=15)
     assert secret["type"] == "bootstrap.kubernetes.io/token"
     assert nodes.token()[0] != token
-
-
-# readiness
-
-
-def deployment(**status: Any) -> dict[str, Any]:
-    return {"kind": "Deployment", "metadata": {"name": "a", "generation": 2}, "spec": {"replicas": 1}, "status": status}
-
-
-@pytest.mark.parametrize(
-    ("status", "up"),
-    [
-        ({}, False),
-        ({"observedGeneration": 1, "updatedReplicas": 1, "availableReplicas": 1, "replicas": 1}, False),
-        ({"observedGeneration": 2, "updatedReplicas": 1, "availableReplicas": 1, "replicas": 1}, True),
-        ({"observedGeneration": 2, "updatedReplicas": 1, "availableReplicas": 1, "replicas": 2}, False),
-        ({"observedGeneration": 2, "updatedReplicas": 1, "replicas": 1}, False),
-    ],
-)
-def test_a_deployment_is_up_when_the_new_pods_are(status: dict[str, Any], up: bool) -> None:
-    assert ready.ready(deployment(**status)) is up
-
-
-def test_a_daemon_set_is_up_when_every_machine_has_its_pod() -> None:
-    thing = {"kind": "DaemonSet", "metadata": {"generation": 1}, "status": {"observedGeneration": 1}}
-    assert not ready.ready(thing)
-    thing["status"] = {
-        "observedGeneration": 1, "desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberAvailable": 1,
-    }  # fmt: skip
-    assert not ready.ready(thing)
-    thing["status"] = {**thing["status"], "numberAvailable": 2}  # type: ignore[dict-item]
-    assert ready.ready(thing)
-
-
-def test_what_is_missing_is_not_up_and_a_job_can_fail() -> None:
-    job = {"kind": "Job", "metadata": {}, "spec": {}, "status": {"conditions": [{"type": "Failed", "status": "True"}]}}
-    assert not ready.ready(None)
-    assert not ready.ready(job)
-    assert ready.failed(job)
-
-
-def test_an_image_that_is_not_there_ends_the_waiting() -> None:
-    waiting = {"waiting": {"reason": "ErrImageNeverPull", "message": "no image"}}
-    pod = {"metadata": {"name": "p", "namespace": "n"}, "status": {"containerStatuses": [{"state": waiting}]}}
-    assert "ErrImageNeverPull" in ready.hopeless([pod])
-    assert ready.troubled([pod]) == [pod]
-    assert "  ErrImageNeverPull: no image" in ready.why(pod)
 
 
 def test_slow_machines_are_not_killed_for_being_slow() -> None:

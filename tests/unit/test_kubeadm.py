@@ -22,7 +22,7 @@ from vre.errors import VreError
 from vre.machine.ssh import Connection, File
 from vre.provider import kubeadm
 from vre.provider.handler import UNKNOWN, Context
-from vre.provider.kubeadm import ControlPlane, Worker, bring_up, joining, phase
+from vre.provider.kubeadm import ControlPlane, Node, Worker, bring_up, joining, phase
 
 CONFIG = configuration.joining("w", "192.168.77.20")
 
@@ -212,6 +212,16 @@ def test_how_to_reach_a_machine_is_no_change() -> None:
     changed = ControlPlane().diff(state, {**state, "connection": {"address": "b"}})
     assert not changed.update | changed.replace
     assert ControlPlane().diff(state, {**state, "machine": "n"}).replace == {"machine"}
+
+
+def test_a_node_is_kept_while_its_cluster_cannot_be_asked_and_goes_with_its_machine() -> None:
+    nobody = {"address": "127.0.0.1", "port": 1, "hostKeys": []}
+    state = {"machine": "m", "connection": nobody, "name": "c", "addresses": ["192.168.77.10"]}
+    seen = Node().read(Context(), "c", state)
+    assert seen is not None
+    assert (seen.inputs, seen.outputs) == (state, state)
+    assert Node().diff(state, {**state, "machine": "n"}).replace == {"machine"}
+    assert Node().diff(state, {**state, "addresses": ["192.168.77.11"]}).update == {"addresses"}
 
 
 def test_a_preview_does_not_pretend_to_know_what_is_made() -> None:

@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
+from vre.emulation import LACKING
 from vre.provider.handler import UNKNOWN, Props
 from vre.provider.libvirt import filter as nwfilter
 from vre.provider.libvirt import machine, network, pool, secret, volume
@@ -199,6 +200,8 @@ def test_processor_and_type_follow_the_accelerator() -> None:
     slow, fast = machine.document(DOMAIN), machine.document({**DOMAIN, "accelerator": "kvm"})
     kinds = [(document.get("type"), document.find("cpu").get("mode")) for document in (slow, fast)]  # type: ignore[union-attr]
     assert kinds == [("qemu", "maximum"), ("kvm", "host-passthrough")]
+    lacking = [{each.get("name") for each in root.iterfind("cpu/feature")} for root in (slow, fast)]
+    assert lacking == [set(LACKING), set()]
     assert fast.find("features/tcg") is None
 
 

@@ -123,3 +123,13 @@ def test_the_order_of_contact_is_no_change() -> None:
     same = Machine().diff(state, {**state, "bootKeys": ["b"], "connection": {"port": 1}})
     assert not same.update | same.replace
     assert Machine().diff(state, {**state, "hostKey": {"publicKey": "l"}}).update == {"hostKey"}
+
+
+def test_files_of_a_machine_that_does_not_answer_are_kept_as_last_seen() -> None:
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJh2Ow9c6ZtQ0wM0N7R6mJmY6pX6qkq0rYb8Wk7v3s1D"
+    nobody = {"address": "127.0.0.1", "port": 1, "hostKeys": [key]}
+    inputs = Files().normalise({"machine": "m", "connection": nobody, "files": [{"path": "/x", "content": "y"}]})
+    state = {**inputs, "digests": {"/x": "z"}}
+    seen = Files().read(Context(), "m:1", state)
+    assert seen is not None
+    assert (seen.inputs, seen.outputs) == (inputs, state)

@@ -230,9 +230,12 @@ def test_faulty_sets_are_refused(inputs: dict[str, Any], reason: str) -> None:
     assert finding.reason == reason
 
 
-def test_a_set_is_changed_in_place_and_replaced_with_its_machine() -> None:
+def test_a_set_is_changed_in_place_also_with_another_machine_for_to_replace_would_remove_users_data() -> None:
     state = {"machine": "m", "name": "n", "objects": [SETTINGS], "ready": [], "timeout": 1, "connection": {}}
     assert Objects().diff(state, {**state, "objects": []}).update == {"objects"}
-    assert Objects().diff(state, {**state, "machine": "other"}).replace == {"machine"}
+    other = Objects().diff(state, {**state, "machine": "other"})
+    assert other.update == {"machine"}
+    assert not other.replace
+    assert Objects().diff(state, {**state, "name": "other"}).replace == {"name"}
     same = Objects().diff(state, {**state, "timeout": 2, "connection": {"address": "x"}})
     assert not same.update | same.replace

@@ -16,6 +16,14 @@ from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 import yaml
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_delay,
+    wait_fixed,
+)
 
 from vre.cluster import tunnel
 from vre.errors import VreError
@@ -30,6 +38,8 @@ PATIENCE = 240.0
 PAUSE = 2.0
 BUSY = (429, 500, 502, 503, 504)
 """Answers of an API server that is starting, or has too much to do: asked again."""
+BROKEN = (http.client.HTTPException, OSError, Unreachable)
+"""Ways in which a connection ends: made anew, and asked again."""
 
 
 class ApiError(VreError):
@@ -156,27 +166,36 @@ class Api:
     ) -> tuple[int, bytes]:
         target = f"{path}?{urlencode(query)}" if query else path
         headers = {"Accept": "application/json, */*", **({"Content-Type": content} if content else {})}
-        begun, last = time.monotonic(), ""
-        while True:
-            late = time.monotonic() - begun >= self.patience or not insist
-            try:
-                connection = self._connected()
-                connection.request(method, target, data or None, headers)
-                answer = connection.getresponse()
-                status, text = answer.status, answer.read()
-                if late or not _starting(status, text):
-                    return status, text
-                last = f"HTTP {status}: {text.decode(errors='replace')[:300]}"
-            except (http.client.HTTPException, OSError, Unreachable) as error:
-                self.close()
-                last = str(error) or type(error).__name__
-            if late:
-                break
-            time.sleep(self.pause)
-        raise Unreachable(
-            f"the Kubernetes API of {self.shell.connection} does not answer: {last}",
-            hint="vre ssh, then: sudo crictl ps -a; sudo journalctl -u kubelet -n 50",
+        tries = Retrying(
+            stop=stop_after_delay(self.patience if insist else 0),
+            wait=wait_fixed(self.pause),
+            retry=retry_if_exception_type(BROKEN) | retry_if_result(_starting),
+            retry_error_callback=self._given_up,
         )
+        answer: tuple[int, bytes] = tries(self._once, method, target, data or None, headers)
+        return answer
+
+    def _once(self, method: str, target: str, data: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
+        try:
+            connection = self._connected()
+            connection.request(method, target, data, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except BROKEN:
+            self.close()
+            raise
+
+    def _given_up(self, state: RetryCallState) -> tuple[int, bytes]:
+        """Return the last answer, whatever it says. Raises Unreachable when there was none."""
+        last = state.outcome
+        error = last.exception() if last else None
+        if last and error is None:
+            answer: tuple[int, bytes] = last.result()
+            return answer
+        raise Unreachable(
+            f"the Kubernetes API of {self.shell.connection} does not answer: {error or type(error).__name__}",
+            hint="vre ssh, then: sudo crictl ps -a; sudo journalctl -u kubelet -n 50",
+        ) from error
 
     def _connected(self) -> http.client.HTTPConnection:
         if self.connection is None:
@@ -194,9 +213,10 @@ class Api:
         return self.connection
 
 
-def _starting(status: int, text: bytes) -> bool:
+def _starting(answer: tuple[int, bytes]) -> bool:
     """Say whether an answer is that of a server that is not quite there: to the administrator nothing is forbidden."""
-    return status in BUSY or (status == 403 and b"is forbidden: User" in text)
+    status, text = answer
+    return status in BUSY or (status == 403 and b"forbidden: User" in text)
 
 
 class NoSuchKind(ApiError):

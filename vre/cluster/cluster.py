@@ -10,6 +10,7 @@ from vre.clouds.site import Node, inside
 from vre.cluster import kubeadm, objects
 from vre.cluster.objects import Route
 from vre.edge.contract import Certificate
+from vre.inventory import Machine
 
 READY_SECONDS = 1500
 """How long objects may take to be up: an emulated processor is ten times slower than a real one."""
@@ -45,7 +46,7 @@ class Cluster(pulumi.ComponentResource):
             machine=self.control.id,
             connection=self.control.connection,
             name="cluster",
-            objects=_objects(images, address, certificate, routes, home),
+            objects=_objects(images, self.control.machine, certificate, routes, home),
             ready=list(objects.READY),
             timeout=READY_SECONDS,
             opts=after,
@@ -104,7 +105,7 @@ class Cluster(pulumi.ComponentResource):
 
 
 def _objects(
-    images: Mapping[str, str], api: str, certificate: Certificate, routes: Sequence[Route], home: str
+    images: Mapping[str, str], control: Machine, certificate: Certificate, routes: Sequence[Route], home: str
 ) -> list[objects.Object]:
     # The key goes into its Secret as the output it is: so it alone is secret, and all else can be shown.
     shown = objects.Certificate(
@@ -113,4 +114,4 @@ def _objects(
         until=certificate.not_after,
         clients=certificate.clients,
     )
-    return objects.everything(images, api, shown, routes, home=home)
+    return objects.everything(images, control.ipv4, shown, routes, node=control.name, home=home)

@@ -24,6 +24,7 @@ STORAGE = "storage"
 INGRESS = "ingress"
 TRAEFIK = {"app.kubernetes.io/name": "traefik"}
 DATA = "/var/lib/vre/data/volumes"
+FIRST = f"{DATA}/first"
 ROUTES = "/etc/routes"
 CLIENTS = "clients.crt"
 VISITOR = "CF-Connecting-IP"
@@ -72,19 +73,23 @@ def everything(
     certificate: Certificate,
     routes: Sequence[Route],
     *,
+    node: str,
     resolvers: Sequence[str] = (),
     home: str = "",
 ) -> list[Object]:
-    """Return all of it: network, name server, policies, storage, ingress. The order is the one to apply in."""
+    """Return all of it: policies, storage, name server, ingress, network. The order is the one to apply in.
+
+    What others wait for comes first: nothing reaches the API before policies are enforced, services wait for volumes.
+    """
     return [
         *namespace(STORAGE, level="privileged"),
         *namespace(INGRESS, level="privileged", dns=True),
         *closed(),
-        *network(images, api),
         *policies(images, api),
+        *storage(images, api, node=node),
         *dns(images, api, resolvers=resolvers),
-        *storage(images, api),
         *ingress(images, certificate, routes, home=home),
+        *network(images, api),
     ]
 
 
@@ -144,8 +149,11 @@ def corefile(resolvers: Sequence[str]) -> str:
     )
 
 
-def storage(images: Images, api: str) -> list[Object]:
-    """Return the storage class `local`, the default one: volumes are folders of the machine's data disk."""
+def storage(images: Images, api: str, *, node: str) -> list[Object]:
+    """Return the storage class `local`, the default one: volumes are folders of the machine's data disk.
+
+    `node` is the control plane's machine, which has the first volume.
+    """
     settings = json.dumps({"nodePathMap": [{"node": "DEFAULT_PATH_FOR_NON_LISTED_NODES", "paths": [DATA]}]})
     helper = _text("helper-pod.yaml", image=images["base"])
     return _manifest(
@@ -156,13 +164,16 @@ def storage(images: Images, api: str) -> list[Object]:
         settings=settings,
         helper=helper,
         digest=_digest(settings, helper),
+        node=node,
+        first=FIRST,
     )
 
 
 def ingress(images: Images, certificate: Certificate, routes: Sequence[Route], *, home: str = "") -> list[Object]:
     """Return Traefik: the one door, on ports 80 and 443 of the control plane's machine.
 
-    It reads its routes from a file and holds no key to the cluster. `home` is the path that `/` leads to.
+    It reads its routes from a file and holds no key to the cluster. `home` is the path, or the whole address, that `/`
+    leads to where no service answers it.
     """
     static, dynamic = (
         yaml.safe_dump(_static(), sort_keys=False),
@@ -225,19 +236,7 @@ def _dynamic(routes: Sequence[Route], home: str, *, demanding: bool) -> Object:
     services = {
         f"{route.namespace}-{route.service}": {"loadBalancer": {"servers": [{"url": _url(route)}]}} for route in routes
     }
-    middlewares = {
-        "headers": {
-            "headers": {
-                "stsSeconds": 31536000,
-                "contentTypeNosniff": True,
-                "customFrameOptionsValue": "SAMEORIGIN",
-                "referrerPolicy": "same-origin",
-                "permissionsPolicy": "camera=(), microphone=(), geolocation=()",
-                "customResponseHeaders": {"Server": "", "X-Powered-By": ""},
-            }
-        },
-        "rate": {"rateLimit": _limit(demanding=demanding)},
-    }
+    middlewares: Object = {"headers": _headers(), "rate": {"rateLimit": _limit(demanding=demanding)}}
     if home:
         routers["home"] = {
             "rule": "Path(`/`)",
@@ -245,7 +244,8 @@ def _dynamic(routes: Sequence[Route], home: str, *, demanding: bool) -> Object:
             "service": "noop@internal",
             "middlewares": ["home"],
         }
-        middlewares["home"] = {"redirectRegex": {"regex": "^(https://[^/]+)/$", "replacement": f"${{1}}{home}"}}
+        whole = home if home.startswith("https://") else f"${{1}}{home}"
+        middlewares["home"] = {"redirectRegex": {"regex": "^(https://[^/]+)/$", "replacement": whole}}
     return {
         "tls": {
             "options": {
@@ -266,6 +266,19 @@ def _dynamic(routes: Sequence[Route], home: str, *, demanding: bool) -> Object:
             },
         },
         "http": {"routers": routers, "services": services, "middlewares": middlewares},
+    }
+
+
+def _headers() -> Object:
+    return {
+        "headers": {
+            "stsSeconds": 31536000,
+            "contentTypeNosniff": True,
+            "customFrameOptionsValue": "SAMEORIGIN",
+            "referrerPolicy": "same-origin",
+            "permissionsPolicy": "camera=(), microphone=(), geolocation=()",
+            "customResponseHeaders": {"Server": "", "X-Powered-By": ""},
+        }
     }
 
 
@@ -336,6 +349,12 @@ def identity(thing: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def in_order(things: Iterable[Object]) -> list[Object]:
-    """Return objects with what others need first: namespaces, then definitions, then the rest as it came."""
-    first = {"Namespace": 0, "CustomResourceDefinition": 1, "StorageClass": 2, "ServiceAccount": 2}
+    """Return objects with what others need first: namespaces, then definitions and volumes, then the rest."""
+    first = {
+        "Namespace": 0,
+        "CustomResourceDefinition": 1,
+        "PersistentVolume": 1,
+        "StorageClass": 2,
+        "ServiceAccount": 2,
+    }
     return sorted(things, key=lambda thing: first.get(thing["kind"], 3))

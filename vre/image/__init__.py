@@ -13,7 +13,7 @@ from vre.artifacts.containers import Containers
 from vre.artifacts.golang import build_all
 from vre.artifacts.store import Store
 from vre.errors import VreError
-from vre.image import bake, disk, root
+from vre.image import bake, disk, packed, root
 from vre.image.recipe import Recipe, load
 from vre.progress import Report
 
@@ -25,7 +25,10 @@ TAR = "root.tar"
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """A built base image: the qcow2 file, each container image's short name -> reference with digest, its identity."""
+    """What machines are made of: a file, each container image's short name -> reference with digest, its identity.
+
+    The file is the base image (qcow2), or the software for machines that started from Debian's own image.
+    """
 
     path: Path
     images: Mapping[str, str]
@@ -49,6 +52,19 @@ def build(store: Store, report: Report, *, recipe: Recipe | None = None) -> Imag
     return Image(path=path / DISK, images=json.loads((path / IMAGES).read_text()), id=path.name)
 
 
+def software(store: Store, report: Report, *, recipe: Recipe | None = None) -> Image:
+    """Return the software that makes a plain Debian machine one of ours, packed first where it is not in the store."""
+    recipe = recipe or load()
+    wanted = table.load()
+    programs = build_all(sorted(recipe.programs), report, store)
+    containers = container_images.build(store, report, table=wanted)
+    inputs = {**_own(recipe, programs), "containers": containers.key, "script": packed.SCRIPT.read_bytes()}
+    path = store.get(
+        "software", inputs, lambda folder: packed.pack(folder, recipe, programs, containers, report), report
+    )
+    return Image(path=path / packed.TAR, images=json.loads((path / IMAGES).read_text()), id=path.name)
+
+
 def _parts(store: Store, report: Report, recipe: Recipe) -> Parts:
     """Build what is missing side by side: packages come over the network while programs are compiled."""
     wanted = table.load()
@@ -66,7 +82,7 @@ def debian_root(store: Store, report: Report, recipe: Recipe | None = None) -> P
     inputs: dict[str, bytes | str] = {
         "recipe": RECIPE,
         "suite": wanted.suite,
-        "packages": " ".join(sorted(wanted.packages)),
+        "packages": " ".join(sorted((*wanted.boot, *wanted.packages))),
     }
     made = store.get("image-debian", inputs, lambda folder: root.bootstrap(folder / TAR, wanted, report), report)
     return made / TAR
@@ -81,17 +97,15 @@ def verify(image: Image, store: Store) -> None:
 
 
 def _inputs(recipe: Recipe, parts: Parts) -> dict[str, bytes | str]:
+    own = _own(recipe, parts.programs)
+    return {**own, "debian": parts.debian.parent.name, "containers": parts.containers.key}
+
+
+def _own(recipe: Recipe, programs: Mapping[str, Path]) -> dict[str, bytes | str]:
     files = {f"file/{path.relative_to(recipe.files)}": path.read_bytes() for path in _files(recipe.files)}
-    built = {f"programs/{name}": parts.programs[name].name for name in recipe.programs}
+    built = {f"programs/{name}": programs[name].name for name in recipe.programs}
     rest = repr((recipe.programs, recipe.accounts, recipe.folders, recipe.modes, recipe.enable, recipe.mask))
-    return {
-        "recipe": RECIPE,
-        "debian": parts.debian.parent.name,
-        "containers": parts.containers.key,
-        "rest": rest + repr(recipe.generators),
-        **files,
-        **built,
-    }
+    return {"recipe": RECIPE, "rest": rest + repr(recipe.generators), **files, **built}
 
 
 def _files(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ import paramiko
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from vre.emulation import steady
+from vre.emulation import LACKING, steady
 from vre.errors import VreError
 from vre.progress import Report
 from vre.run import Process, begin, run
@@ -105,11 +105,19 @@ def seed(target: Path, user: str, meta: str = META) -> None:
 
 @contextmanager
 def boot(
-    disk: Path, folder: Path, report: Report, *, memory: int = 3072, size: str = "12G", open_network: bool = False
+    disk: Path,
+    folder: Path,
+    report: Report,
+    *,
+    memory: int = 3072,
+    size: str = "12G",
+    open_network: bool = False,
+    khz: int = 0,
 ) -> Iterator[Guest]:
     """Boot a throw-away copy of `disk` (its changes and all else go into `folder`) and end it afterwards.
 
-    `memory` is in MiB. Emulated, with 2 processors, as slow as it gets anywhere.
+    `memory` is in MiB, `khz` the frequency of this machine's time stamp counter where it is known. Emulated, with 2
+    processors, as slow as it gets anywhere.
     """
     folder.mkdir(parents=True, exist_ok=True)
     host, person = new_key(), new_key()
@@ -121,7 +129,7 @@ def boot(
     shutil.copy(FIRMWARE / "OVMF_VARS_4M.fd", folder / "vars.fd")
     port = _free_port()
     report("the guest starts")
-    words = qemu(folder, port=port, memory=memory, open_network=open_network)
+    words = qemu(folder, port=port, memory=memory, open_network=open_network, khz=khz)
     process = begin(words, output=folder / "qemu.log")
     begun = time.monotonic()
     try:
@@ -131,14 +139,15 @@ def boot(
         process.wait()
 
 
-def qemu(folder: Path, *, port: int, memory: int, open_network: bool) -> Sequence[str]:
+def qemu(folder: Path, *, port: int, memory: int, open_network: bool, khz: int = 0) -> Sequence[str]:
     """Return QEMU's command: q35, UEFI, two emulated processors, a network that only lets us in through `port`."""
+    processor = ",".join(("max", *(f"{name}=off" for name in LACKING)))
     flash = "if=pflash,format=raw,unit"
     network = f"user,id=net0,ipv6=off,hostfwd=tcp:127.0.0.1:{port}-:22,restrict={'off' if open_network else 'on'}"
     return [
         *("setpriv", "--pdeathsig", "TERM"),  # no guest outlives us, however we end
-        *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"),
-        *("-smbios", f"type=11,value={steady()}"),
+        *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", processor),
+        *("-smbios", f"type=11,value={steady(khz)}"),
         *("-smp", "2", "-m", str(memory), "-display", "none", "-nodefaults"),
         *("-drive", f"{flash}=0,readonly=on,file={FIRMWARE / 'OVMF_CODE_4M.fd'}"),
         *("-drive", f"{flash}=1,file={folder / 'vars.fd'}"),

@@ -29,11 +29,17 @@ class Folder:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The base image's parts. `files` is a tree laid into it as it is, `generators` those of systemd that are off."""
+    """The base image's parts. `files` is a tree laid into it as it is, `generators` those of systemd that are off.
+
+    `boot` are the packages that a disk needs to start, `boot_files` how the names of the files for that begin: neither
+    is for a machine that started from somebody else's image.
+    """
 
     suite: str
     packages: tuple[str, ...]
     files: Path
+    boot: tuple[str, ...] = ()
+    boot_files: tuple[str, ...] = ()
     programs: Mapping[str, Programs] = field(default_factory=dict)
     accounts: tuple[str, ...] = ()
     folders: Mapping[str, Folder] = field(default_factory=dict)
@@ -61,6 +67,8 @@ def _recipe(table: Mapping[str, Any], files: Path) -> Recipe:
     return Recipe(
         suite=table["suite"],
         packages=tuple(table["packages"]),
+        boot=tuple(table.get("boot", ())),
+        boot_files=tuple(table.get("boot-files", ())),
         files=files,
         programs={
             name: Programs(folder=entry["folder"], only=tuple(entry.get("only", ())))

@@ -19,7 +19,9 @@ PERSONAL = ("etc/ssh/ssh_host_*", "var/lib/systemd/random-seed", "var/log/*.log"
 
 def bootstrap(target: Path, recipe: Recipe, report: Report) -> None:
     """Make the Debian part as a tar file: the slow half, which only the package list changes."""
-    debian.bootstrap(target, suite=recipe.suite, packages=recipe.packages, report=report, keep_lists=True)
+    debian.bootstrap(
+        target, suite=recipe.suite, packages=(*recipe.boot, *recipe.packages), report=report, keep_lists=True
+    )
 
 
 def fill(root: Path, recipe: Recipe, programs: Mapping[str, Path], report: Report) -> None:

@@ -27,7 +27,7 @@ class Boot:
 
     `addresses` carry their prefix length (`192.168.77.10/24`), and are none where the cloud's DHCP gives them;
     `gateways` are bare addresses. `data_device` is the data disk's path, empty for none. `upgrade` patches every
-    package before anything else.
+    package before anything else. `packages` are those that a machine lacks which started from Debian's own image.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Boot:
     security_mirror: str = ""
     data_device: str = ""
     upgrade: bool = True
+    packages: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,6 @@ def _network(boot: Boot) -> str:
 
 
 def _values(boot: Boot) -> dict[str, Any]:
-    upgrade = {"upgrade": boot.upgrade, "data_device": boot.data_device}
     return {
         "name": boot.name,
         "keys": list(boot.keys),
@@ -98,8 +98,15 @@ def _values(boot: Boot) -> dict[str, Any]:
         "data_device": boot.data_device,
         "data_mount": data_mount(boot.data_device),
         "clock": _template("clock.sh"),
-        "first_boot": _template("first-boot.sh", **upgrade),
+        "plain": bool(boot.packages),
+        "first_boot": first_boot(boot),
     }
+
+
+def first_boot(boot: Boot) -> str:
+    """Return the script that a machine runs once, at its first boot."""
+    packages = " ".join(boot.packages)
+    return _template("first-boot.sh", upgrade=boot.upgrade, data_device=boot.data_device, packages=packages)
 
 
 def hosts(nodes: Mapping[str, Sequence[str]]) -> str:

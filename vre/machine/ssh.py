@@ -294,6 +294,14 @@ class Shell:
         """Say whether a path exists, looked at as root."""
         return self.run(["sh", "-c", 'test -e "$1" && echo yes || echo no', "sh", path], sudo=True).strip() == "yes"
 
+    def send(self, source: Path, target: str, progress: Callable[[int, int], None]) -> None:
+        """Copy a large file to the machine, as the user who logs in; `progress` is told bytes sent, and all of them."""
+        try:
+            with self.client.open_sftp() as session:
+                session.put(str(source), target, callback=progress)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise Unreachable(f"{source.name} did not arrive at {self.connection}: {error}") from error
+
     def tunnel(self, port: int) -> paramiko.Channel:
         """Open a stream to a port of the machine's own loopback address."""
         transport = self.client.get_transport()
@@ -305,10 +313,12 @@ class Shell:
             raise Unreachable(f"port {port} of {self.connection} does not answer: {error}") from error
 
 
-def wait(connection: Connection, context: Context, *, timeout: float = 600.0) -> Shell:
+def wait(connection: Connection, context: Context, *, timeout: float = 600.0, settling: float = 0.0) -> Shell:
     """Return an open connection as soon as the machine lets us in, or raise what stands in the way.
 
-    A wrong host key is final at once, a refused login after a grace time in which the machine may still be booting.
+    A refused login is final after a grace time in which the machine may still be booting. A wrong host key is final at
+    once, but for `settling` seconds of a first boot in which the machine may not have been given its own yet: while it
+    shows another, nobody logs in and nothing is sent.
     """
     begun = time.monotonic()
     refused = None
@@ -318,16 +328,21 @@ def wait(connection: Connection, context: Context, *, timeout: float = 600.0) ->
             shell.open()
             return shell
         except LoginRefused as error:
-            shell.client.close()
+            shell.close()
             refused = refused or time.monotonic()
             if time.monotonic() - refused > LOGIN_GRACE:
                 raise
             told = str(error.message)
         except Unreachable as error:
-            shell.client.close()
+            shell.close()
+            told = error.message
+        except HostKeyRefused as error:
+            shell.close()
+            if time.monotonic() - begun > settling:
+                raise
             told = error.message
         except BaseException:
-            shell.client.close()
+            shell.close()
             raise
         if time.monotonic() - begun > timeout:
             raise Unreachable(

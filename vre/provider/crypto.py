@@ -11,7 +11,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from vre.errors import Finding, VreError
@@ -21,10 +21,14 @@ SKEW = timedelta(hours=1)  # a machine whose clock is behind must not find the c
 LONGEST_DAYS = 825  # what browsers accept of a private authority's server certificates
 AUTHORITY_RENEW_DAYS = 60
 LEAF_DAYS, LEAF_RENEW_DAYS = 90, 30
+RENEWED_DAYS = 275  # the age at which a request's key is made anew
+USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
+CLIENT_BITS = 3072  # RSA, for clients: it is what every proxy that holds the key for us takes
 LONGEST_CHECKED = 72  # characters that zxcvbn looks at; what follows makes a password no weaker
 STRONG = 3  # zxcvbn: 10^8 guesses are not enough
 PASSWORD_LENGTH = 20
 SHORTEST, LONGEST = 16, 128
+Private = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 ALPHABET = "".join(sorted(set(string.ascii_letters + string.digits) - set("0O1lI")))  # none that look alike
 DNS_NAME = re.compile(
     r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE
@@ -47,7 +51,7 @@ class InState(Handler):
 
 
 class Authority(InState):
-    """A certificate authority: ECDSA P-256, for server certificates only. Its key outlives its certificate."""
+    """A certificate authority (ECDSA P-256) for servers and clients. Its key outlives its certificate."""
 
     token = "vre:crypto:Authority"  # noqa: S105
     replace_on = frozenset({"commonName"})
@@ -88,17 +92,19 @@ class Authority(InState):
 
 
 class Certificate(InState):
-    """A server certificate; a new key and certificate whenever something changes or its end is near."""
+    """A certificate, of a server unless `usage` says client; new, with its key, when something changes or it ends."""
 
     token = "vre:crypto:Certificate"  # noqa: S105
     secret_outputs = frozenset({"privateKey", "authorityKey"})
-    inputs = ("authorityCertificate", "authorityKey", "names", "addresses", "validDays", "renewBeforeDays")
+    inputs = ("authorityCertificate", "authorityKey", "names", "addresses", "usage", "validDays", "renewBeforeDays")
 
     def check(self, inputs: Props) -> list[Finding]:
         """Refuse names, addresses and times that cannot be, and a key that is not the authority's."""
         findings = _days(inputs, "validDays", 1, LONGEST_DAYS) + _days(inputs, "renewBeforeDays", 0, LONGEST_DAYS)
         if not findings and not _later(inputs):
             findings.append(_wrong("renewBeforeDays", "less than validDays"))
+        if not isinstance(inputs.get("usage"), Unknown) and inputs.get("usage") not in {None, *USAGES}:
+            findings.append(_wrong("usage", " or ".join(USAGES)))
         return findings + _bad_names(inputs) + _bad_authority(inputs)
 
     def normalise(self, inputs: Props) -> Props:
@@ -123,6 +129,47 @@ class Certificate(InState):
     def update(self, context: Context, resource_id: str, state: Props, inputs: Props) -> Props:
         """Issue another."""
         return {**inputs, **_leaf(inputs)}
+
+
+class Request(InState):
+    """A server's key and the request that an authority elsewhere signs; both new when the names change or it is old."""
+
+    token = "vre:crypto:Request"  # noqa: S105
+    secret_outputs = frozenset({"privateKey"})
+    inputs = ("names", "renewAfterDays")
+
+    def check(self, inputs: Props) -> list[Finding]:
+        """Refuse names that cannot be, and an impossible time."""
+        return _days(inputs, "renewAfterDays", 1, 5475) + _bad_names(inputs)
+
+    def normalise(self, inputs: Props) -> Props:
+        """Fill in nine months."""
+        return {"renewAfterDays": RENEWED_DAYS, **inputs}
+
+    def diff(self, state: Props, inputs: Props) -> Changes:
+        """Compare, and look at the clock."""
+        changes, days = super().diff(state, inputs), inputs["renewAfterDays"]
+        age = _now() - datetime.fromisoformat(state["made"])
+        if isinstance(days, Unknown) or age < timedelta(days=days):
+            return changes
+        return Changes(update=changes.update | {"made"})
+
+    def preview(self, inputs: Props, state: Props) -> Props:
+        """Say that everything will be new."""
+        return {**state, **inputs, "privateKey": UNKNOWN, "request": UNKNOWN, "made": UNKNOWN}
+
+    def create(self, context: Context, inputs: Props) -> tuple[str, Props]:
+        """Make a key, and sign the request with it."""
+        return secrets.token_hex(8), self.update(context, "", {}, inputs)
+
+    def update(self, context: Context, resource_id: str, state: Props, inputs: Props) -> Props:
+        """Make another."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = x509.SubjectAlternativeName(_alternatives({**inputs, "addresses": []}))
+        builder = x509.CertificateSigningRequestBuilder().subject_name(_named(inputs["names"]))
+        signed = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
+        text = signed.public_bytes(serialization.Encoding.PEM).decode()
+        return {**inputs, "privateKey": _pem(key), "request": text, "made": _now().isoformat()}
 
 
 class HostKey(InState):
@@ -225,27 +272,42 @@ def _authority(key: ec.EllipticCurvePrivateKey, inputs: Props) -> Props:
 
 def _leaf(inputs: Props) -> Props:
     authority = x509.load_pem_x509_certificate(inputs["authorityCertificate"].encode())
-    signer, key = _key(inputs["authorityKey"]), ec.generate_private_key(ec.SECP256R1())
+    usage = inputs.get("usage") or "server"
+    signer, key = _key(inputs["authorityKey"]), _leaf_key(usage)
     end = min(_now() + timedelta(days=inputs["validDays"]), authority.not_valid_after_utc)
+    # Servers are known by their alternative names alone, which are critical then (RFC 5280); a client has a subject.
+    subject = _named(inputs["names"]) if usage == "client" else x509.Name([])
     made = (
-        _builder(x509.Name([]), authority.subject, key.public_key(), end)
-        # an empty subject makes the alternative names the only ones, and then they must be critical (RFC 5280)
-        .add_extension(x509.SubjectAlternativeName(_alternatives(inputs)), critical=True)
+        _builder(subject, authority.subject, key.public_key(), end)
+        .add_extension(x509.SubjectAlternativeName(_alternatives(inputs)), critical=usage == "server")
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([USAGES[usage]]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
         .sign(signer, hashes.SHA256())
     )
+    chain = [_certificate_pem(made)] + [_certificate_pem(authority)] * (usage == "server")
     return {
-        "certificate": _certificate_pem(made) + _certificate_pem(authority),
+        "certificate": "".join(chain),
         "privateKey": _pem(key),
         "notAfter": made.not_valid_after_utc.isoformat(),
     }
 
 
+def _leaf_key(usage: str) -> Private:
+    if usage == "client":
+        return rsa.generate_private_key(public_exponent=65537, key_size=CLIENT_BITS)
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _named(names: Sequence[str]) -> x509.Name:
+    """Return a subject of the first name; nothing where it is longer than a common name may be."""
+    short = [name for name in names[:1] if len(name) <= 64]
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in short])
+
+
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, end: datetime
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey, end: datetime
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -369,7 +431,7 @@ def _key(pem: str) -> ec.EllipticCurvePrivateKey:
     return loaded
 
 
-def _pem(key: ec.EllipticCurvePrivateKey) -> str:
+def _pem(key: Private) -> str:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()

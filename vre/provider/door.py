@@ -1,5 +1,6 @@
 """`vre:service:Door`: an https address that answers, its certificate verified: the proof that a launch is usable."""
 
+import socket
 import ssl
 import time
 from datetime import UTC, datetime
@@ -78,12 +79,25 @@ def ask(inputs: Props, *, timeout: float) -> str:
         with httpx.Client(verify=_trust(inputs.get("authority")), timeout=timeout, trust_env=False) as client:
             answer = client.get(url, headers=headers, extensions=extensions)
     except httpx.HTTPError as error:
-        return f"no answer: {error}"
+        return _unknown(url) if _is_unknown(error) else f"no answer: {error}"
     expected = inputs.get("expect") or {}
     status, text = int(expected.get("status") or 200), str(expected.get("text") or "")
     if answer.status_code != status:
         return f"answered {answer.status_code} instead of {status}"
     return "" if text in answer.text else f"the answer does not hold {text!r}"
+
+
+def _is_unknown(error: BaseException | None) -> bool:
+    """Say whether it is the name that was not found, whatever the libraries between have made of that."""
+    while error is not None:
+        if isinstance(error, socket.gaierror):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _unknown(url: httpx.URL) -> str:
+    return f"{url.host} is not in DNS here yet (a resolver that was asked too early says so for up to half an hour)"
 
 
 def _target(inputs: Props) -> tuple[httpx.URL, dict[str, str], dict[str, Any]]:

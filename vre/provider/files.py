@@ -66,8 +66,9 @@ class Files(Handler):
                 there = shell.digests([file["path"] for file in state["files"]])
         except Unreachable as error:
             context.report(f"{error.message}; kept as last seen")
-            return Found(inputs=dict(state), outputs=dict(state))
-        kept = [file for file in state["files"] if there.get(file["path"]) == _expected(file)]
+            kept = state["files"]
+        else:
+            kept = [file for file in state["files"] if there.get(file["path"]) == _expected(file)]
         inputs = {key: value for key, value in state.items() if key != "digests"} | {"files": kept}
         return Found(inputs=inputs, outputs={**state, "files": kept})
 

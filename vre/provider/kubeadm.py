@@ -11,6 +11,7 @@ import yaml
 
 from vre.cluster import kubeadm, network, nodes
 from vre.cluster.api import ADMIN, Api
+from vre.cluster.objects import FIRST
 from vre.errors import Finding, VreError
 from vre.machine.ssh import Connection, File, Shell, Unreachable, wait
 from vre.provider.handler import UNKNOWN, Context, Found, Handler, Props
@@ -47,7 +48,7 @@ PHASES = {
 # Runs apart from the SSH connection, so that losing that loses nothing. The mark is the last thing made.
 START = f"""set -eu
 systemctl reset-failed {UNIT} 2>/dev/null || true
-mkdir -p /var/lib/vre
+mkdir -p /var/lib/vre {FIRST}
 : > {LOG}; chmod 600 {LOG}
 exec systemd-run --quiet --unit={UNIT} --property=StandardOutput=append:{LOG} --property=StandardError=append:{LOG} \\
   sh -c 'umask 077; "$@" && rm -f /etc/kubernetes/super-admin.conf {JOIN} && echo "$0" > {DONE}' "$0" "$@"
@@ -85,7 +86,6 @@ class ControlPlane(Handler):
     def create(self, context: Context, inputs: Props) -> tuple[str, Props]:
         """Set the cluster up, or go on where an earlier attempt stopped."""
         told = kubeadm.read(inputs["config"])
-        node = _node(told["InitConfiguration"], told["InitConfiguration"]["localAPIEndpoint"]["advertiseAddress"])
         first = str(next(ip_network(told["ClusterConfiguration"]["networking"]["podSubnet"]).subnets(new_prefix=24)))
         files = [
             File(path=CONFIG, content=inputs["config"].encode(), mode="0600"),
@@ -95,9 +95,7 @@ class ControlPlane(Handler):
         with wait(Connection.read(inputs["connection"]), context, timeout=120) as shell:
             bring_up(shell, context, ["kubeadm", "init", "--config", CONFIG], lambda: files, inputs["config"])
             with Api(shell) as api:
-                nodes.certify(api, context, node)
-                _place_network(shell, api, context, node.name)
-                return f"{node.name}", self._outputs(inputs, shell, api)
+                return told["InitConfiguration"]["nodeRegistration"]["name"], self._outputs(inputs, shell, api)
 
     def read(self, context: Context, resource_id: str, state: Props) -> Found | None:
         """Look whether the cluster is still there."""
@@ -137,6 +135,33 @@ class ControlPlane(Handler):
         authority = authority_of(shell.read(ADMIN))
         version = api.request("GET", "/version")["gitVersion"]
         return {**inputs, "ca": authority, "caHash": nodes.authority_hash(authority), "version": version}
+
+
+class Node(Handler):
+    """The first machine as a node of its own cluster. Apart from its control plane: objects are applied meanwhile."""
+
+    token = "vre:cluster:Node"  # noqa: S105 - a type
+    replace_on: ClassVar[frozenset[str]] = frozenset({"machine", "name"})
+    ignore: ClassVar[frozenset[str]] = frozenset({"connection"})
+
+    def create(self, context: Context, inputs: Props) -> tuple[str, Props]:
+        """Sign the kubelet's serving certificate, and give the machine its range of pods' addresses."""
+        node = nodes.Node(name=str(inputs["name"]), addresses=tuple(inputs["addresses"]))
+        with wait(Connection.read(inputs["connection"]), context, timeout=120) as shell, Api(shell) as api:
+            nodes.certify(api, context, node)
+            _place_network(shell, api, context, node.name)
+        return node.name, dict(inputs)
+
+    def read(self, context: Context, resource_id: str, state: Props) -> Found | None:
+        """Look whether the cluster still has the node."""
+        return _known(context, state["connection"], resource_id, state)
+
+    def update(self, context: Context, resource_id: str, state: Props, inputs: Props) -> Props:
+        """Sign for the new addresses."""
+        return self.create(context, inputs)[1]
+
+    def delete(self, context: Context, resource_id: str, state: Props) -> None:
+        """The node ends with its cluster."""
 
 
 class Worker(Handler):
@@ -181,13 +206,7 @@ class Worker(Handler):
 
     def read(self, context: Context, resource_id: str, state: Props) -> Found | None:
         """Look whether the cluster still has the node."""
-        try:
-            with Shell(Connection.read(state["control"])) as shell, Api(shell, patience=LOOKING) as api:
-                if api.get(f"/api/v1/nodes/{resource_id}") is None:
-                    return None
-        except Unreachable as error:
-            context.report(f"{error.message}; kept as last seen")
-        return Found(inputs={key: value for key, value in state.items() if key != "joined"}, outputs=dict(state))
+        return _known(context, state["control"], resource_id, state)
 
     def update(self, context: Context, resource_id: str, state: Props, inputs: Props) -> Props:
         """Settings of a node act at its next join; nothing is done to a running one."""
@@ -274,6 +293,17 @@ def authority_of(admin: str) -> str:
     """Return the cluster's authority (PEM) from a kubeconfig."""
     cluster = yaml.safe_load(admin)["clusters"][0]["cluster"]
     return base64.b64decode(cluster["certificate-authority-data"]).decode()
+
+
+def _known(context: Context, control: Props, name: str, state: Props) -> Found | None:
+    """Return a node's resource as it stands while its cluster knows it, or cannot be asked."""
+    try:
+        with Shell(Connection.read(control)) as shell, Api(shell, patience=LOOKING) as api:
+            if api.get(f"/api/v1/nodes/{name}") is None:
+                return None
+    except Unreachable as error:
+        context.report(f"{error.message}; kept as last seen")
+    return Found(inputs={key: value for key, value in state.items() if key != "joined"}, outputs=dict(state))
 
 
 def _place_network(shell: Shell, api: Api, context: Context, name: str) -> None:

@@ -9,6 +9,7 @@ from vre.machine.ssh import Connection, File, HostKeyRefused, Shell, Unreachable
 from vre.provider.handler import UNKNOWN, Context, Found, Handler, Props
 
 TIMEOUT = 1800.0  # seconds for a first boot with a full upgrade and a reboot, on an emulated processor
+SETTLING = 300.0  # seconds in which an image without cloud-init may show a host key of its own, before it has ours
 EVERY = 1.0
 KEY = "/etc/ssh/ssh_host_ed25519_key"
 LOOK = """cat /run/cloud-init/status.json 2>/dev/null; echo; echo '---'
@@ -112,7 +113,8 @@ def finish_boot(context: Context, connection: Connection, *, timeout: float = TI
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         try:
-            with wait(connection, context, timeout=max(deadline - time.monotonic(), 1)) as shell:
+            left = max(deadline - time.monotonic(), 1)
+            with wait(connection, context, timeout=left, settling=SETTLING) as shell:
                 if _watch(context, shell, deadline):
                     return
         except Unreachable as error:

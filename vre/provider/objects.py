@@ -29,7 +29,8 @@ class Objects(Handler):
     """A named set of objects. What leaves the set leaves the cluster; manual changes are found and put right."""
 
     token = "vre:cluster:Objects"  # noqa: S105 - a type
-    replace_on: ClassVar[frozenset[str]] = frozenset({"machine", "name"})
+    # Not with its machine: to replace is to remove first, and a machine made again still has all data on its disks.
+    replace_on: ClassVar[frozenset[str]] = frozenset({"name"})
     ignore: ClassVar[frozenset[str]] = frozenset({"connection", "timeout"})
 
     def check(self, inputs: Props) -> list[Finding]:
@@ -139,12 +140,13 @@ def until_ready(
     stubs = [_awaited(each) for each in awaited]
     spaces = sorted({stub["metadata"]["namespace"] for stub in stubs if stub["metadata"].get("namespace")})
     deadline = time.monotonic() + timeout
-    in_vain_since = None
+    in_vain_since, waiting = None, stubs
     while True:
-        waiting = [stub for stub in stubs if not _is_up(api, stub)]
+        # What is up is left in peace until everything seems to be: each question is work for a slow machine.
+        waiting = _down(api, waiting) or _down(api, stubs)
         if not waiting:
             return
-        pods = [pod for space in spaces for pod in api.items(f"/api/v1/namespaces/{space}/pods")]
+        pods = [pod for space in spaces for pod in api.items(f"/api/v1/namespaces/{space}/pods", resourceVersion="0")]
         short = [{"name": stub["metadata"]["name"]} for stub in waiting]
         context.report(ready.progress(short, len(stubs), pods))
         vain = ready.hopeless(pods)
@@ -156,6 +158,10 @@ def until_ready(
                 hint="vre logs, or vre kubectl get pods -A; then: pulumi up",
             )
         context.pause(EVERY)
+
+
+def _down(api: Api, stubs: Sequence[Props]) -> list[Props]:
+    return [stub for stub in stubs if not _is_up(api, stub)]
 
 
 def _is_up(api: Api, stub: Props) -> bool:

@@ -9,6 +9,7 @@ from vre.provider.handler import Handler
 MODULES = {
     "vre:crypto:Authority": "vre.provider.crypto:Authority",
     "vre:crypto:Certificate": "vre.provider.crypto:Certificate",
+    "vre:crypto:Request": "vre.provider.crypto:Request",
     "vre:crypto:HostKey": "vre.provider.crypto:HostKey",
     "vre:crypto:Password": "vre.provider.crypto:Password",
     "vre:libvirt:Network": "vre.provider.libvirt.network:Network",
@@ -19,9 +20,13 @@ MODULES = {
     "vre:libvirt:Domain": "vre.provider.libvirt.domain:Domain",
     "vre:machine:Machine": "vre.provider.machine:Machine",
     "vre:machine:Files": "vre.provider.files:Files",
+    "vre:machine:Software": "vre.provider.software:Software",
     "vre:cluster:ControlPlane": "vre.provider.kubeadm:ControlPlane",
+    "vre:cluster:Node": "vre.provider.kubeadm:Node",
     "vre:cluster:Worker": "vre.provider.kubeadm:Worker",
     "vre:cluster:Objects": "vre.provider.objects:Objects",
+    "vre:cloud:Capacity": "vre.provider.capacity:Capacity",
+    "vre:cloudflare:Rule": "vre.provider.cloudflare:Rule",
     "vre:service:Door": "vre.provider.door:Door",
 }
 

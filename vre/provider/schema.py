@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, get_args, get_origin
 
-from vre import __version__, resources
+from vre import __version__, resource, resources
 
 SCALARS = {int: "integer", bool: "boolean", str: "string"}
 
@@ -28,7 +28,7 @@ def classes() -> Iterator[Any]:
 def _resource(made: Any) -> dict[str, Any]:
     inputs = {_camel(name): _property(item.annotation) for name, item in _parameters(made).items()}
     types = inspect.get_annotations(made)
-    outputs = {wire: _property(types[name]) for name, wire in resources.outputs(made).items()}
+    outputs = {wire: _property(types[name]) for name, wire in resource.outputs(made).items()}
     every = {**inputs, **outputs}
     for name in made.SECRETS:
         every[name] = {**every[name], "secret": True}

@@ -202,13 +202,13 @@ def token(request: Request) -> str:
     return str(request.type or request.urn.split("::")[2].split("$")[-1])
 
 
-async def serve(engine: str) -> None:
-    """Serve until the engine ends this process or is gone. Prints the port, as the engine expects."""
+async def serve(engine: str, make: Callable[..., Servicer] = Servicer) -> None:
+    """Serve what `make` makes until the engine ends this process or is gone. Prints the port, as the engine expects."""
     over = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):  # how the engine ends its plugins; it takes 5 s if we do not hear
         asyncio.get_running_loop().add_signal_handler(number, over.set)
     server = grpc.aio.server(options=OPTIONS)
-    servicer = Servicer(console=EngineConsole(engine) if engine else None)
+    servicer = make(console=EngineConsole(engine) if engine else None)
     add_ResourceProviderServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -227,7 +227,7 @@ async def _until(over: asyncio.Event, *, orphaned: bool) -> None:
             await asyncio.wait_for(over.wait(), timeout=1)
 
 
-def main(engine: str) -> None:
+def main(engine: str, make: Callable[..., Servicer] = Servicer) -> None:
     """Run the plugin for the engine at an address (empty: wait to be attached to)."""
-    asyncio.run(serve(engine))
+    asyncio.run(serve(engine, make))
     os._exit(0)  # threads that still block are not waited for

@@ -7,7 +7,7 @@ from typing import Any
 from vre.errors import VreError
 from vre.services.contract import Object
 
-METADATA = ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128")
+METADATA = ("169.254.0.0/16", "168.63.129.16/32", "fe80::/10", "fd00:ec2::254/128")
 """Link-local networks and the metadata services of clouds: no pod has business there."""
 
 

@@ -79,7 +79,7 @@ class Domain(Handler):
             if old is not None and not _same(old, chosen):
                 _remove(context, connection, old, grace=0)
                 old = None
-            made = old or connection.defineXML(text(document(chosen, khz=_counter(connection))))
+            made = old or connection.defineXML(text(document(chosen, khz=counter(connection))))
             try:
                 made.setAutostart(int(inputs["autostart"]))
                 _start(context, made, chosen)
@@ -113,7 +113,7 @@ class Domain(Handler):
             wanted = {**inputs, "accelerator": state["accelerator"]} if kept else inputs
             chosen = _chosen(connection, wanted, context.report)
             changed = {key for key in INPUTS if key != "uri" and state.get(key) != chosen.get(key)} - QUIET
-            live = connection.defineXML(text(document(chosen, uuid=state["uuid"], khz=_counter(connection))))
+            live = connection.defineXML(text(document(chosen, uuid=state["uuid"], khz=counter(connection))))
             live.setAutostart(int(inputs["autostart"]))
             if changed and live.isActive():
                 _stop(context, live, grace=GRACE)
@@ -139,7 +139,7 @@ def _own(name: str, existing: Any | None) -> Any | None:
     )
 
 
-def _counter(connection: Any) -> int:
+def counter(connection: Any) -> int:
     """Return the frequency in kHz of the hypervisor's time stamp counter; 0 where libvirt does not know it."""
     counter = parse(connection.getCapabilities()).find("host/cpu/counter[@name='tsc']")
     return int(counter.get("frequency", "0")) // 1000 if counter is not None else 0
@@ -180,9 +180,8 @@ def _start(context: Context, live: Any, chosen: Props) -> None:
 def _stop(context: Context, live: Any, *, grace: float) -> None:
     """Ask it to shut down; take its power away when it has not after `grace` seconds."""
     waited = 0.0
-    if grace and live.isActive():
-        shut_down(live)
-    while live.isActive() and waited < grace:
+    asked = bool(grace) and bool(live.isActive()) and shut_down(live)
+    while asked and live.isActive() and waited < grace:
         context.report(f"{live.name()} is shutting down")
         context.pause(STEP)
         waited += STEP

@@ -80,6 +80,8 @@ class Filter(Handler):
             shown = parse(live.XMLDesc(0))
         old = {key: state[key] for key in INPUTS if key in state}
         inputs = drifted(old, document(state), shown, describe) if state else describe(shown)
+        if state and _guard(shown) != _guard(document(state)):
+            inputs["antiSpoofing"] = not state["antiSpoofing"]
         return Found(inputs=inputs, outputs={**inputs, "uuid": _uuid(resource_id)})
 
     def update(self, context: Context, resource_id: str, state: Props, inputs: Props) -> Props:
@@ -134,6 +136,20 @@ def parameters(addresses: list[str]) -> list[Element]:
         for name, found_addresses in table.items()
         for each in (found_addresses or [nobody[name]])
     ]
+
+
+def _guard(root: Element) -> list[tuple[object, ...]]:
+    """Return the rules against spoofing as they can be compared: libvirt orders them by priority."""
+    return sorted(
+        (int(rule.get("priority", "500")), rule.get("action"), rule.get("direction"), *_words(rule))
+        for rule in root.iterfind("rule")
+        if int(rule.get("priority", "500")) < 0
+    )
+
+
+def _words(rule: Element) -> Iterator[str]:
+    for match in rule:
+        yield f"{match.tag} {sorted(match.items())}"
 
 
 def _uuid(name: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from vre.emulation import steady
+from vre.emulation import LACKING, steady
 from vre.provider.handler import Props
 from vre.provider.libvirt.filter import parameters
 from vre.provider.libvirt.xml import attribute, node
@@ -95,7 +95,8 @@ def _processor(inputs: Mapping[str, Any]) -> Element:
     topology = node("topology", sockets=1, dies=1, cores=inputs["cpus"], threads=1)
     if inputs["accelerator"] == "kvm":
         return node("cpu", topology, mode="host-passthrough", migratable="off")
-    return node("cpu", topology, mode="maximum")
+    lacking = [node("feature", policy="disable", name=name) for name in LACKING]
+    return node("cpu", topology, *lacking, mode="maximum")
 
 
 def _devices(inputs: Mapping[str, Any]) -> Element:

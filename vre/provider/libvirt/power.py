@@ -5,13 +5,14 @@ from typing import Any
 from vre.provider.libvirt.connection import module
 
 
-def shut_down(machine: Any) -> None:
-    """Ask a machine to shut down, as its power button does."""
+def shut_down(machine: Any) -> bool:
+    """Ask a machine to shut down, as its power button does; say whether it will: one that stands still cannot hear."""
+    libvirt = module()
     try:
         machine.shutdown()
-    except module().libvirtError:
-        if machine.isActive():
-            raise
+    except libvirt.libvirtError:
+        return bool(machine.isActive() and machine.state()[0] == libvirt.VIR_DOMAIN_SHUTDOWN)
+    return True
 
 
 def power_off(machine: Any) -> None:
