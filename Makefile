@@ -34,9 +34,11 @@ down: $(base) ## Destroy the stack `local` and leave nothing behind
 	@$(vre) down $$([ -t 0 ] || echo --yes)
 
 test: setup check ## Run all tests but the longest drills
+	@$(vre) setup software
 	@$(python) -m pytest $(tests) $(report)
 
 test-all: setup check ## Run all tests, the longest drills too
+	@$(vre) setup software
 	@$(python) -m pytest $(tests) --drills $(report)
 
 bench: setup $(develop) ## Measure speed and size; results in docs/benchmarks.md

@@ -1,3 +1,3 @@
 """Virtual research environments: closed, patched, from one stack file."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -21,7 +21,14 @@ def _roomy(value: str) -> str:
     return value
 
 
+def _sixty_four(value: str) -> str:
+    if ip_network(value).prefixlen != 64:
+        raise ValueError("an IPv6 subnet of Azure's is a /64, such as fd76:7265:77::/64")
+    return value
+
+
 Roomy4 = Annotated[Cidr4, AfterValidator(_roomy)]
+Subnet6 = Annotated[Cidr6, AfterValidator(_sixty_four)]
 
 
 class Libvirt(Model):
@@ -82,7 +89,7 @@ class Azure(_Rented):
         description="The subscription that pays", examples=["00000000-0000-0000-0000-000000000000"]
     )
     region: str = Field(description="Where the machines stand", examples=["westeurope"])
-    network6: Cidr6 = Field(default="fd76:7265:77::/64", description="IPv6 range of the stack's own network")
+    network6: Subnet6 = Field(default="fd76:7265:77::/64", description="IPv6 range of the stack's own network")
 
 
 class OpenStack(_Rented):
@@ -92,6 +99,10 @@ class OpenStack(_Rented):
     region: str = Field(description="Where the machines stand", examples=["RegionOne"])
     public: bool = Field(description="Whether it is a public cloud: decides which data may go there", examples=[True])
     external_network: str = Field(description="The network that floating addresses come from", examples=["public"])
+    volume_type: str = Field(
+        default="", description="The volume type that encrypts disks; none: not encrypted, for public data only",
+        examples=["LUKS"],
+    )  # fmt: skip
     network6: Cidr6 = Field(default="fd76:7265:77::/64", description="IPv6 range of the stack's own network")
 
 
@@ -101,6 +112,11 @@ Cloud = Annotated[Libvirt | Aws | Gcp | Azure | OpenStack, Field(discriminator="
 def workers_part(cloud: Libvirt | Aws | Gcp | Azure | OpenStack) -> int:
     """Return at which host of the network the workers' part begins: on AWS half of it, a subnet with its own routes."""
     return ip_network(cloud.network).num_addresses // 2 if isinstance(cloud, Aws) else 0
+
+
+def stock(cloud: Libvirt | Aws | Gcp | Azure | OpenStack) -> bool:
+    """Say whether machines start from Debian's own image, and are brought to the state of ours by the launch."""
+    return not isinstance(cloud, Libvirt) and cloud.image == DEBIAN
 
 
 def public(cloud: Libvirt | Aws | Gcp | Azure | OpenStack) -> bool:

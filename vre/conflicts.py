@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from ipaddress import ip_network
 
-from vre.cloud import Libvirt, public, workers_part
+from vre.cloud import Libvirt, OpenStack, public, workers_part
 from vre.config import FIRST_WORKER, Config, Native
 from vre.errors import Finding
 from vre.policy import PODS, SERVICES
@@ -11,7 +11,7 @@ from vre.policy import PODS, SERVICES
 
 def conflicts(config: Config) -> list[Finding]:
     """Return every contradiction in a stack file; keys are without `vre:`."""
-    return [*_data(config), *_cloud(config), *_networks(config), *_sizes(config)]
+    return [*_data(config), *_cloud(config), *_edge(config), *_openstack(config), *_networks(config), *_sizes(config)]
 
 
 def _data(config: Config) -> Iterator[Finding]:
@@ -41,6 +41,42 @@ def _cloud(config: Config) -> Iterator[Finding]:
         yield Finding(
             key="edge.domain",
             reason="a cloud gives the address only at the launch: name the domain that the VRE is reached by",
+            example="edge: {provider: direct, domain: example.org}",
+        )
+
+
+def _openstack(config: Config) -> Iterator[Finding]:
+    if not isinstance(config.cloud, OpenStack):
+        return
+    if config.data.class_ != "public" and not config.cloud.volume_type:
+        yield Finding(
+            key="cloud.volume-type",
+            reason=f"{config.data.class_} data needs encrypted disks: name the cloud's volume type that encrypts",
+            example="volume-type: LUKS",
+        )
+    # Nothing is looked up where nothing may be fetched.
+    fetches = config.data.class_ != "sensitive" or config.outbound.mirrors
+    if fetches and not any(ip_network(each).num_addresses == 1 for each in config.outbound.resolvers):
+        yield Finding(
+            key="outbound.resolvers",
+            reason="an OpenStack network has no name server of its own: name those that its operator recommends",
+            example="resolvers: [192.0.2.53/32]",
+        )
+
+
+def _edge(config: Config) -> Iterator[Finding]:
+    if config.edge.provider != "cloudflare":
+        return
+    if isinstance(config.cloud, Libvirt):
+        yield Finding(
+            key="edge.provider",
+            reason="Cloudflare cannot come to a machine in a hypervisor's own network",
+            example="edge: {provider: direct, domain: example.org}",
+        )
+    if config.data.class_ in {"pseudonymised", "sensitive"}:
+        yield Finding(
+            key="edge.provider",
+            reason=f"{config.data.class_} data must not pass Cloudflare, which reads along: it ends the visitors' TLS",
             example="edge: {provider: direct, domain: example.org}",
         )
 

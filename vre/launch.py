@@ -9,6 +9,7 @@ from pulumi import Output, ResourceOptions
 
 from vre import access, clouds, image, resources, stackfile
 from vre.artifacts.finished import Finished
+from vre.cloud import stock
 from vre.clouds.site import Disk, Node, Order, Site, inside
 from vre.cluster.cluster import READY_SECONDS, Cluster
 from vre.cluster.objects import Route
@@ -16,9 +17,10 @@ from vre.config import Config
 from vre.edge import front, names, refresh
 from vre.edge.contract import Front
 from vre.errors import Refused
+from vre.image import recipe
 from vre.load import load
 from vre.plan import plan
-from vre.policy import PODS, SERVICES
+from vre.policy import PODS, SERVICES, Peer
 from vre.progress import silent
 from vre.services import CATALOGUE, Context, Service
 
@@ -54,13 +56,16 @@ def launch() -> None:
     warned = refresh(config)
     if warned:
         pulumi.log.warn(warned)
-    built = image.build(Finished(), silent)
+    plain = stock(config.cloud)
+    built = (image.software if plain else image.build)(Finished(), silent)
     stack = plan(config)
     policy = clouds.policy(config)
 
     services = asked(config, stack.control.ipv4, built.images)
     edge: Front = front(config).Edge(config, stack.control.ipv4, tuple(each.service.name for each in services))
-    site = Site(Order(config=config, plan=stack, policy=policy, image=Disk(path=str(built.path), id=built.id)))
+    disk = Disk(path=str(built.path), id=built.id)
+    packages = recipe.load().packages if plain else ()
+    site = Site(Order(config=config, plan=stack, policy=policy, image=disk, packages=packages))
     published = edge.publish(site.nodes[0].address)
     cluster = Cluster(
         config.name,
@@ -68,11 +73,13 @@ def launch() -> None:
         images=built.images,
         certificate=edge.certificate,
         routes=[each.route for each in services],
-        home=next((each.context.base for each in services if each.context.base != "/"), ""),
+        home=next((each.url if each.context.base == "/" else each.context.base for each in services), ""),
     )
     for each in services:
         run(each, cluster, edge, published)
     export(config, site, edge, services)
+    pulumi.export("visitors", [str(network) for network in policy.of(Peer.EDGE)])
+    pulumi.export("certificateUntil", edge.certificate.not_after)
 
 
 def own_plugin() -> None:

@@ -12,8 +12,12 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 ANYWHERE: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
-METADATA: tuple[Address, ...] = (ip_address("169.254.169.254"), ip_address("fd00:ec2::254"))
-"""Where clouds answer with credentials and user-data. Never reached from a pod."""
+METADATA: tuple[Address, ...] = (
+    ip_address("169.254.169.254"),
+    ip_address("168.63.129.16"),
+    ip_address("fd00:ec2::254"),
+)
+"""Where clouds answer with credentials and user-data (the second is Azure's). Never reached from a pod."""
 PODS = "10.244.0.0/16"
 SERVICES = "10.96.0.0/16"
 """The ranges inside the cluster."""

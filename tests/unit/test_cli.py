@@ -310,6 +310,20 @@ def test_what_is_lost_is_said_before_it_is_destroyed() -> None:
     assert "2 resources, machines local-control, 1 disks with all notebooks" in told
 
 
+@pytest.mark.parametrize(
+    ("machine", "disk"),
+    [
+        ("aws:ec2/instance:Instance", "aws:ebs/volume:Volume"),
+        ("gcp:compute/instance:Instance", "gcp:compute/disk:Disk"),
+        ("azure-native:compute:VirtualMachine", "azure-native:compute:Disk"),
+        ("openstack:compute/instance:Instance", "openstack:blockstorage/volume:Volume"),
+    ],
+)
+def test_what_is_lost_on_a_cloud_is_said_too(machine: str, disk: str) -> None:
+    urns = [f"urn:pulumi:a::vre::vre:site:Site${kind}::a-control" for kind in (machine, disk, "aws:ec2/vpc:Vpc")]
+    assert "3 resources, machines a-control, 1 disks with" in launch.loss("a", urns)
+
+
 def test_down_destroys_nothing_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     changed: list[str] = []
     monkeypatch.setattr(engine, "exists", lambda stack: True)

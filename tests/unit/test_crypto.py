@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from vre.errors import VreError
 from vre.provider import crypto
-from vre.provider.crypto import Authority, Certificate, HostKey, Password
+from vre.provider.crypto import Authority, Certificate, HostKey, Password, Request
 from vre.provider.handler import UNKNOWN, Context, Props
 
 CONTEXT = Context()
@@ -251,3 +251,66 @@ def test_private_keys_of_authority_and_leaf_load(authority: Props) -> None:
     _, state = leaf(authority)
     for pem in (authority["privateKey"], state["privateKey"]):
         assert load_pem_private_key(pem.encode(), password=None).key_size == 256  # type: ignore[union-attr]
+
+
+def request(**more: Any) -> tuple[Props, Props]:
+    return made(Request(), names=NAMES, **more)
+
+
+def test_a_request_is_signed_by_its_key_for_its_names() -> None:
+    _, state = request()
+    asked = x509.load_pem_x509_csr(state["request"].encode())
+    own: Any = load_pem_private_key(state["privateKey"].encode(), password=None)
+    assert asked.is_signature_valid
+    assert asked.public_key() == own.public_key()
+    assert (
+        asked.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+        == NAMES
+    )
+
+
+@pytest.mark.parametrize(("age", "due"), [(276, True), (274, False)])
+def test_a_request_and_its_key_are_made_anew_with_age(age: int, due: bool) -> None:
+    inputs, state = request()
+    old = {**state, "made": (datetime.now(UTC) - timedelta(days=age)).isoformat()}
+    assert Request().diff(old, inputs).update == (frozenset({"made"}) if due else frozenset())
+    renewed = Request().update(CONTEXT, "id", old, inputs)
+    assert renewed["privateKey"] != state["privateKey"]
+    assert Request().diff(renewed, inputs).update == frozenset()
+
+
+def test_another_name_is_asked_for_with_another_key_in_place() -> None:
+    inputs, state = request()
+    wanted = {**inputs, "names": ["new.example.org"]}
+    assert Request().diff(state, wanted).update == {"names"}
+    assert Request().preview(wanted, state)["request"] is UNKNOWN
+    assert [finding.key for finding in Request().check({"names": ["not a name"], "renewAfterDays": 0})] == [
+        "renewAfterDays",
+        "names",
+    ]
+
+
+def test_a_name_too_long_for_a_subject_is_an_alternative_all_the_same() -> None:
+    long = f"{'a' * 60}.{'b' * 60}.example.org"
+    _, state = made(Request(), names=[long])
+    asked = x509.load_pem_x509_csr(state["request"].encode())
+    assert list(asked.subject) == []
+    assert long in str(asked.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+
+
+def test_a_clients_certificate_is_for_clients_only_and_alone(authority: Props) -> None:
+    _, state = leaf(authority, usage="client", addresses=[])
+    [own] = x509.load_pem_x509_certificates(state["certificate"].encode())
+    usage = own.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    key: Any = load_pem_private_key(state["privateKey"].encode(), password=None)
+    assert key.public_key() == own.public_key()
+    assert own.subject.rfc4514_string() == f"CN={NAMES[0]}"
+    store = Store(x509.load_pem_x509_certificates(authority["certificate"].encode()))
+    PolicyBuilder().store(store).build_client_verifier().verify(own, [])
+
+
+def test_another_use_is_refused_and_a_change_of_it_seen(authority: Props) -> None:
+    inputs, state = leaf(authority)
+    assert Certificate().diff(state, {**inputs, "usage": "client"}).update == {"usage"}
+    assert [finding.key for finding in Certificate().check({**inputs, "usage": "both"})] == ["usage"]

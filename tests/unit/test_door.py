@@ -1,5 +1,6 @@
 """The door: an answer counts only when its certificate is the stack's own."""
 
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -118,3 +119,25 @@ def test_plain_http_is_refused() -> None:
     [finding] = Door().check({"url": "http://192.0.2.1"})
     assert finding.key == "url"
     assert Door().check({"url": "https://192.0.2.1"}) == []
+
+
+def test_a_name_that_is_not_in_dns_yet_is_waited_for(door: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    port = door["url"].rsplit(":", 1)[1]
+    real, asked = socket.getaddrinfo, []
+
+    def resolve(host: Any, *words: Any, **more: Any) -> Any:
+        if host not in {"vre.example.org", b"vre.example.org"}:
+            return real(host, *words, **more)
+        asked.append(host)
+        if len(asked) < 3:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real("127.0.0.1", *words, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr("vre.provider.door.EVERY", 0.0)
+    told: list[str] = []
+    given = {**door, "url": f"https://vre.example.org:{port}", "address": ""}
+    Door().create(Context(report=told.append), given)
+    assert len(asked) == 3
+    assert Page.seen == [(f"vre.example.org:{port}", "/jupyter/")]
+    assert {line.split(" (")[0] for line in told} == {"vre.example.org is not in DNS here yet"}

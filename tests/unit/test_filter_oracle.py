@@ -1,8 +1,7 @@
 """The hypervisor's filter says exactly what the policy says: every peer, both families, every port, in and out."""
 
 from collections.abc import Callable, Sequence
-from ipaddress import ip_network
-from typing import Any
+from ipaddress import ip_address
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +9,8 @@ from hypothesis import given, settings
 from tests.oracle import ports
 from tests.oracle.compare import IN, OTHER, Evaluator, Flow, agree, differences
 from tests.oracle.configs import Case, case, cases
-from tests.oracle.mutate import mutated, widened
+from tests.oracle.mutate import mutated, swapped, widened
+from tests.oracle.peers import within
 from tests.oracle.told import Props, Resource, declared
 
 FILTER = "vre:libvirt:Filter"
@@ -44,15 +44,15 @@ def lets(rules: Sequence[Props], flow: Flow) -> int:
 
 
 def _fitting(rule: Props, flow: Flow) -> int:
-    address = flow.peer.address
-    side = "source" if flow.direction == IN else "destination"
-    network = ip_network(rule.get(side) or ("0.0.0.0/0" if address.version == 4 else "::/0"))
+    peer = flow.peer.address
+    own = ip_address(flow.machine.ipv4 if peer.version == 4 else flow.machine.ipv6)
+    source, destination = (peer, own) if flow.direction == IN else (own, peer)
     if (
         rule["direction"] != flow.direction
-        or rule["family"] not in ("any", f"ipv{address.version}")
+        or rule["family"] not in ("any", f"ipv{peer.version}")
         or rule["protocol"] not in ("all", flow.protocol)
-        or network.version != address.version
-        or address not in network
+        or ("source" in rule and not within(source, rule["source"]))
+        or ("destination" in rule and not within(destination, rule["destination"]))
     ):
         return ports.NONE
     if "ports" not in rule:
@@ -63,7 +63,7 @@ def _fitting(rule: Props, flow: Flow) -> int:
 
 @pytest.mark.requirement("P-16", "P-17", "C-16", "H-35")
 @given(made=cases(CLOUD))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_the_filter_lets_through_what_the_policy_lets_through(made: Case) -> None:
     told = declared(made)
     agree(made, evaluator(told), told)
@@ -76,15 +76,18 @@ def test_so_it_does_without_a_way_out(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mutation", "noticed"),
-    [("swap", "SSH or ingress"), ("widen", "anybody"), ("drop-ipv6", "no IPv6"), ("priority", "all dropped")],
+    ("mutation", "said"),
+    [
+        ("swap", "(control), tcp: the cloud lets through 6443, 10250; the cloud refuses 22, 80, 443;"),
+        ("widen", "tcp: the cloud lets through 22;"),
+        ("drop-ipv6", "IPv6, oracle-control (control), tcp: the cloud refuses 22, 80, 443;"),
+        ("priority", "udp: the cloud refuses 53;"),
+    ],
 )
-def test_the_oracle_notices_a_filter_that_says_something_else(mutation: str, noticed: str) -> None:
+def test_the_oracle_notices_a_filter_that_says_something_else(mutation: str, said: str) -> None:
     told = mutated(declared(CASES["local"]), FILTER, MUTATIONS[mutation])
-    found = differences(CASES["local"], evaluator(told), told)
-    assert found, noticed
-    expected = {"swap": "refuses", "widen": "lets through", "drop-ipv6": "IPv6", "priority": "refuses"}[mutation]
-    assert all(expected in str(each) for each in found), "\n".join(map(str, found))
+    found = "\n".join(map(str, differences(CASES["local"], evaluator(told), told)))
+    assert said in found, found
 
 
 def _each(change: Callable[[Props], Props | None]) -> Callable[[Props], Props]:
@@ -95,13 +98,8 @@ def _each(change: Callable[[Props], Props | None]) -> Callable[[Props], Props]:
     return every
 
 
-def _swapped(rule: Props) -> Props:
-    other: dict[str, Any] = {key: value for key, value in rule.items() if key not in ("source", "destination")}
-    return {**other, **({"destination": rule["source"]} if "source" in rule else {})}
-
-
 MUTATIONS: dict[str, Callable[[Props], Props]] = {
-    "swap": _each(lambda rule: rule),
+    "swap": _each(swapped("source", "destination")),
     "widen": _each(lambda rule: widened(rule) if rule.get("ports") == "22" else rule),
     "drop-ipv6": _each(lambda rule: None if rule["family"] == "ipv6" else rule),
     "priority": _each(lambda rule: {**rule, "priority": 1} if rule["action"] == "drop" else rule),

@@ -15,6 +15,7 @@ from vre.stackfile import parse
 
 FILE = Path("stacks/Pulumi.test.yaml")
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO7pYHNTKlbjhJcKVYz4oTCdoBH/V1KdbSFHwMcjSSo2 alice"
+OPENSTACK = {"provider": "openstack", "region": "r", "external-network": "x", "volume-type": "LUKS"}
 GOOD: dict[str, Any] = {"cloud": {"provider": "libvirt"}, "access": {"keys": [KEY]}}
 
 
@@ -122,14 +123,15 @@ def test_a_wide_open_network_needs_its_words() -> None:
         ({"provider": "aws", "region": "eu-west-1"}, True),
         ({"provider": "gcp", "project": "p", "region": "r"}, True),
         ({"provider": "azure", "subscription": "s", "region": "r"}, True),
-        ({"provider": "openstack", "region": "r", "public": True, "external-network": "x"}, True),
-        ({"provider": "openstack", "region": "r", "public": False, "external-network": "x"}, False),
+        ({**OPENSTACK, "public": True}, True),
+        ({**OPENSTACK, "public": False}, False),
     ],
 )
 def test_only_anonymised_data_goes_to_a_public_cloud(class_: str, cloud: dict[str, Any], public: bool) -> None:
     access = {"keys": [KEY], "operators": ["203.0.113.0/24"]}
     edge = {"provider": "direct", "domain": "example.org"}
-    values = {"cloud": cloud, "access": access, "edge": edge, "data": {"class": class_}}
+    outbound = {"resolvers": ["192.0.2.53/32"]}
+    values = {"cloud": cloud, "access": access, "edge": edge, "data": {"class": class_}, "outbound": outbound}
     if public and class_ in {"pseudonymised", "sensitive"}:
         with pytest.raises(Refused, match="never goes to a public cloud") as told:
             read(values)
@@ -148,8 +150,7 @@ def test_sensitive_data_has_no_way_out_through_users_servers() -> None:
 
 
 def test_whether_an_openstack_is_public_has_to_be_said() -> None:
-    cloud = {"provider": "openstack", "region": "r", "external-network": "x"}
-    assert "vre:cloud.public: missing" in refused(cloud=cloud)
+    assert "vre:cloud.public: missing" in refused(cloud=OPENSTACK)
 
 
 def test_operators_are_needed_on_a_cloud() -> None:

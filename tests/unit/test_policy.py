@@ -1,6 +1,5 @@
 """Who may reach what: the table itself, and that nothing it does not name gets through."""
 
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 

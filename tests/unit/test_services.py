@@ -142,7 +142,8 @@ def test_objects_are_named_once(name: str) -> None:
 
 def test_a_network_is_opened_without_its_private_parts() -> None:
     opened = block("0.0.0.0/0", ["10.244.0.0/16", "fd00::/8"])
-    assert opened == {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.244.0.0/16", "169.254.0.0/16"]}}
+    closed = ["10.244.0.0/16", "169.254.0.0/16", "168.63.129.16/32"]
+    assert opened == {"ipBlock": {"cidr": "0.0.0.0/0", "except": closed}}
     assert block("192.0.2.0/24", ["10.244.0.0/16"]) == {"ipBlock": {"cidr": "192.0.2.0/24"}}
 
 

@@ -96,6 +96,23 @@ def test_waiting_does_not_go_on_after_a_wrong_host_key(tmp_path: Path, machine: 
         wait(machine.connection(str(identity), make_key(tmp_path / "other")), Context(), timeout=60)
 
 
+def test_at_a_first_boot_the_machine_s_own_key_is_waited_for_and_nobody_logs_in_before(
+    tmp_path: Path, machine: Machine, identity: Path
+) -> None:
+    own, another = machine.host_key, make_key(tmp_path / "other")
+    machine.host_key = another
+    told: list[str] = []
+
+    def report(text: str) -> None:
+        told.append(text)
+        machine.host_key = own
+
+    with wait(machine.connection(str(identity), own), Context(report=report), timeout=60, settling=60) as shell:
+        assert machine.ran == []
+        assert shell.run(["echo", "mine"]) == "mine\n"
+    assert told
+
+
 def test_any_of_several_pinned_keys_is_accepted(tmp_path: Path, machine: Machine, identity: Path) -> None:
     connection = machine.connection(str(identity)).accepting(line(make_key(tmp_path / "new")), line(machine.host_key))
     with Shell(connection) as shell:

@@ -4,7 +4,7 @@ import json
 import socket
 import ssl
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import paramiko
 
 from vre.cli import tls
-from vre.cli.checks import Check, bad, good, looked
+from vre.cli.checks import Check, bad, good, looked, warning
 from vre.cli.outputs import Node, Outputs
 from vre.config import Config
 from vre.errors import VreError
@@ -117,12 +117,21 @@ def firewall(there: Outputs, node: Node, config: Config, policy: Policy) -> Iter
 def door(there: Outputs) -> Iterator[Check]:
     """Try what a door must refuse: old TLS, and answers in the clear."""
     tls.shown(there.url, there.authority)
-    yield good("tls", "chain", "valid, from the stack's authority")
+    yield good("tls", "chain", f"valid, from {'the stack' if there.authority else 'a public'}'s authority")
     old = [version.name for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1) if tls.speaks(there.url, version)]
-    yield (
-        bad("tls", "versions", f"speaks {', '.join(old)}") if old else good("tls", "versions", "TLS 1.2 and newer only")
-    )
+    yield versions(old, proxied=not there.authority)
     yield plain(there.url)
+
+
+def versions(old: Sequence[str], *, proxied: bool) -> Check:
+    """Judge which old versions of TLS a door speaks; of a zone at Cloudflare its owner decides that. Pure."""
+    if not old:
+        return good("tls", "versions", "TLS 1.2 and newer only")
+    told = f"speaks {', '.join(old)}"
+    if proxied:
+        hint = "raise the zone's Minimum TLS Version (SSL/TLS, Edge Certificates), if its other sites allow it"
+        return warning("tls", "versions", f"{told}, and refuses every request by it", hint)
+    return bad("tls", "versions", told)
 
 
 def plain(url: str) -> Check:

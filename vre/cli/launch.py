@@ -18,6 +18,20 @@ from vre.run import INTERRUPTED
 if TYPE_CHECKING:
     from vre.cli.outputs import Outputs
 
+MACHINES = frozenset({
+    "vre:libvirt:Domain",
+    "aws:ec2/instance:Instance",
+    "gcp:compute/instance:Instance",
+    "azure-native:compute:VirtualMachine",
+    "openstack:compute/instance:Instance",
+})  # fmt: skip
+DISKS = frozenset({
+    "vre:libvirt:Volume",
+    "aws:ebs/volume:Volume",
+    "gcp:compute/disk:Disk",
+    "azure-native:compute:Disk",
+    "openstack:blockstorage/volume:Volume",
+})  # fmt: skip
 NEXT = "go on from here: {up}   what happened: {vre} logs -s {stack}   all of it: {log}"
 
 
@@ -102,12 +116,16 @@ def change(action: str, stack: str) -> None:
     )
 
 
+def _kind(urn: str) -> str:
+    return urn.split("::")[2].rsplit("$", 1)[-1]
+
+
 def loss(stack: str, urns: list[str]) -> str:
     """Return what destroying a stack takes away. Pure."""
     from vre.events import title
 
-    machines = [title(urn).split()[-1] for urn in urns if "vre:libvirt:Domain" in urn.split("::")[2].rsplit("$", 1)[-1]]
-    disks = [urn for urn in urns if urn.split("::")[2].endswith("vre:libvirt:Volume")]
+    machines = [title(urn).split()[-1] for urn in urns if _kind(urn) in MACHINES]
+    disks = [urn for urn in urns if _kind(urn) in DISKS]
     told = f"Stack {stack} will be destroyed: {len(urns)} resources"
     told += f", machines {', '.join(machines)}" if machines else ""
     told += f", {len(disks)} disks with all notebooks and data on them" if disks else ""
@@ -118,12 +136,14 @@ def _ready(there: "Outputs", seconds: float) -> None:
     from vre.cli.outputs import vre
 
     services = "".join(f"  {name:<10} {url}\n" for name, url in there.services.items())
+    install = f"{vre()} authority install -s {there.stack}   (so that browsers here know its certificate)"
+    trust = f"  trust      {install}\n" if there.authority else ""
     sys.stdout.write(
         f"\nStack {there.stack} is ready ({elapsed(seconds)}).\n"
         f"  address    {there.url}\n{services}"
         f"  user       {there.user}\n"
         f"  password   {vre()} password -s {there.stack}\n"
-        f"  trust      {vre()} authority install -s {there.stack}   (so that browsers here know its certificate)\n"
+        f"{trust}"
         f"  look       {vre()} status -s {there.stack}\n"
     )
 

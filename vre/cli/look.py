@@ -1,5 +1,9 @@
 """Commands that look now: may it be launched, how is it, is it as closed as it should be."""
 
+from typing import Annotated
+
+import typer
+
 from vre.cli import checks, outputs
 from vre.cli.options import DEFAULT, AsJson, Stack
 
@@ -13,10 +17,30 @@ def check(*, stack: Stack = DEFAULT, as_json: AsJson = False) -> None:
 
 def status(*, stack: Stack = DEFAULT, as_json: AsJson = False) -> None:
     """Show how machines, cluster, services, certificates are now"""
+    from vre.cli import edge as front
     from vre.cli import status as looks
 
-    found = looks.look(outputs.of(stack))
+    there = outputs.of(stack)
+    found = [*looks.look(there), *front.look(there, outputs.config(stack))]
     checks.show(found, title=f"Stack {stack}, checked now", machine_readable=as_json)
+
+
+def edge(
+    *,
+    stack: Stack = DEFAULT,
+    as_json: AsJson = False,
+    update: Annotated[bool, typer.Option("--update", help="Bring this checkout's copy up to date")] = False,
+) -> None:
+    """Compare who is let in with what Cloudflare publishes"""
+    from vre.cli import edge as front
+
+    if update:
+        from vre.edge import ranges
+
+        ranges.keep(ranges.published(), ranges.COPY)
+        return
+    found = front.look(outputs.of(stack), outputs.config(stack))
+    checks.show(found, title=f"Stack {stack}, its edge now", machine_readable=as_json)
 
 
 def audit(*, stack: Stack = DEFAULT, as_json: AsJson = False) -> None:

@@ -33,7 +33,7 @@ def options(
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Launch": (launch.setup, launch.up, launch.down, launch.clean),
-    "Look": (look.check, look.status, look.audit),
+    "Look": (look.check, look.status, look.edge, look.audit),
     "Reach": (reach.ssh, reach.kubectl, reach.logs, reach.hypervisor),
     "Show": (show.password, show.authority, show.policy, show.schema, show.generate, show.version),
 }

@@ -31,7 +31,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """A launched stack. `authority` is a certificate in PEM."""
+    """A launched stack. `authority` is a certificate in PEM, or empty where browsers trust the door's anyway."""
 
     stack: str
     url: str
@@ -42,6 +42,8 @@ class Outputs:
     passwords: Mapping[str, str]
     machines: tuple[Node, ...]
     identity: str
+    visitors: tuple[str, ...] = ()
+    certificate_until: str = ""
 
     def machine(self, name: str = "") -> Node:
         """Return a machine by its name, or by the end of it; the control machine when none is named."""
@@ -88,6 +90,8 @@ def read(stack: str, found: Mapping[str, Any], *, identity: str) -> Outputs:
         passwords=dict(found.get("passwords") or {}),
         machines=tuple(_node(each) for each in found["machines"]),
         identity=identity,
+        visitors=tuple(found.get("visitors") or ()),
+        certificate_until=str(found.get("certificateUntil") or ""),
     )
 
 

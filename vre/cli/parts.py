@@ -93,6 +93,19 @@ def _image(report: Report) -> None:
     image.build(Store(), report)
 
 
+def _software(report: Report) -> None:
+    from vre import image
+    from vre.artifacts.store import Store
+
+    image.software(Store(), report)
+
+
+def _policy_pack(report: Report) -> None:
+    from vre.setup import policy_pack
+
+    policy_pack.ensure_policy_pack(project() / "policy-pack", report)
+
+
 def _hypervisor(report: Report) -> None:
     from vre.provider.libvirt.connection import system_answers
     from vre.setup import hypervisor
@@ -112,7 +125,9 @@ PARTS = (
     Part(name="image", title="disk image", ensure=_image),
     Part(name="hypervisor", title="hypervisor", ensure=_hypervisor),
     Part(name="test-packages", title="host packages for the tests", ensure=_test_packages, usual=False),
+    Part(name="software", title="software for plain Debian machines", ensure=_software, usual=False),
     Part(name="image-packages", title="host packages for the image", ensure=_image_packages, usual=False),
+    Part(name="policy-pack", title="policy pack", ensure=_policy_pack, usual=False),
     *(
         Part(name=f"{each}-packages", title=f"Python packages for {each}", ensure=_sdk(each), usual=False)
         for each in SDKS

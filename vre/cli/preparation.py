@@ -9,12 +9,13 @@ from pathlib import Path
 from vre import preflight
 from vre.cli import outputs, parts
 from vre.cli.checks import Check, bad, good, looked, warning
+from vre.cloud import stock
 from vre.errors import Finding, Refused
 from vre.inventory import Plan
 from vre.preflight import Facts, Need
 
-REMOTE_PARTS = ("image-packages", "engine", "secrets", "programs", "image")
-"""What a launch on a cloud needs of this machine: no hypervisor. The image says which container images there are."""
+REMOTE_PARTS = ("image-packages", "engine", "secrets", "programs")
+"""What a launch on a cloud needs of this machine: no hypervisor."""
 MINUTES = {"engine": 7.0, "programs": 26.0, "image": 12.0}
 """Minutes of one processor that the long parts of set-up take when nothing is cached."""
 LAUNCH = {True: 2.0, False: 5.0}
@@ -32,7 +33,9 @@ def wanted(stack: str) -> tuple[str, ...]:
         return ()
     config = outputs.config(stack)
     chosen = (config.cloud.provider, config.edge.provider)
-    return (*REMOTE_PARTS, *(f"{each}-packages" for each in chosen if each in parts.SDKS))
+    # Our own image is built here, too: it says which container images the one in the cloud holds.
+    material = "software" if stock(config.cloud) else "image"
+    return (*REMOTE_PARTS, material, *(f"{each}-packages" for each in chosen if each in parts.SDKS))
 
 
 def announce(stack: str, *, launching: bool) -> None:
@@ -85,6 +88,7 @@ def look(stack: str) -> list[Check]:
     checks += [bad("keys", finding.key, finding.reason, _place(finding)) for finding in _keys(stack)]
     if config.cloud.provider == "libvirt":
         checks += looked("this machine", "hypervisor", lambda: _machine(stack))
+    checks += looked("accounts", config.cloud.provider, lambda: _accounts(stack))
     return checks
 
 
@@ -97,6 +101,17 @@ def _cloud(stack: str) -> Iterator[Check]:
 
     clouds.room(outputs.config(stack))
     yield from ()
+
+
+def _accounts(stack: str) -> Iterator[Check]:
+    from vre import accounts
+
+    config = outputs.config(stack)
+    found = accounts.look(config)
+    yield from (bad("accounts", finding.key, finding.reason, _place(finding)) for finding in found)
+    asked = [name.rsplit(".", 1)[-1] for name in accounts.modules(config)]
+    if asked and not found:
+        yield good("accounts", ", ".join(asked), "can do what the launch needs, as far as can be asked")
 
 
 def _engine() -> Iterator[Check]:
@@ -158,5 +173,9 @@ def require(stack: str, *, prepared: bool = True) -> None:
         if not prepared:
             facts = replace(facts, fault="", passphrase="")
         found += preflight.judge(config, stack_plan, facts, bridge=bridge(stack))
+    if prepared:
+        from vre import accounts
+
+        found += accounts.look(outputs.config(stack))
     if found:
         raise Refused(found)

@@ -44,12 +44,16 @@ def authority(
     """Print the stack's authority, or have it trusted here"""
     from vre.cli import trust
 
-    if action == Trust.PRINT:
-        sys.stdout.write(outputs.of(stack).authority)
-    elif action == Trust.INSTALL:
-        _told(trust.install(stack, outputs.of(stack).authority))
-    else:
+    if action == Trust.REMOVE:
         _told(trust.remove(stack))
+        return
+    certificate = outputs.of(stack).authority
+    if not certificate:
+        raise VreError("there is no authority of the stack's own", hint="browsers trust Cloudflare's anyway")
+    if action == Trust.PRINT:
+        sys.stdout.write(certificate)
+    else:
+        _told(trust.install(stack, certificate))
 
 
 def _told(places: list[str]) -> None:

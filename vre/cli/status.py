@@ -158,7 +158,8 @@ def certificates(there: Outputs, now: datetime) -> Iterator[Check]:
     yield expires(
         "certificates", "door", tls.shown(there.url, there.authority), now, hint=f"pulumi up -s {there.stack} renews it"
     )
-    yield expires("certificates", "authority", tls.not_after(there.authority), now, hint="launch the stack anew")
+    if there.authority:
+        yield expires("certificates", "authority", tls.not_after(there.authority), now, hint="launch the stack anew")
 
 
 def expires(area: str, name: str, end: datetime, now: datetime, *, hint: str) -> Check:

@@ -29,12 +29,17 @@ class Disk:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What is to be built: the same for every machine."""
+    """What is to be built: the same for every machine.
+
+    Where machines start from Debian's own image, `packages` are those of Debian that ours has beyond it, and `image` is
+    the archive of everything else.
+    """
 
     config: Config
     plan: Plan
     policy: Policy
     image: Disk
+    packages: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +75,8 @@ class Node:
     accelerator: Output[str]
     connection: Mapping[str, Any]
     host_key: Output[str]
-    ready: resources.Machine
+    ready: pulumi.Resource
+    """What stands once the machine can be given work."""
 
 
 class Net(Protocol):
@@ -146,6 +152,8 @@ class Site(pulumi.ComponentResource):
             opts=inside(self.child, made.resource),
         )
         _access(self.order, machine, made, connection, inside(self.child, made.resource, ready))
+        plain = bool(self.order.packages)
+        stands = self._software(machine, made, connection, ready) if plain else ready
         return Node(
             machine=machine,
             resource=made.resource,
@@ -154,7 +162,17 @@ class Site(pulumi.ComponentResource):
             accelerator=made.accelerator,
             connection=connection,
             host_key=pinned.public_key,
-            ready=ready,
+            ready=stands,
+        )
+
+    def _software(
+        self, machine: Machine, made: Made, connection: Mapping[str, Any], ready: pulumi.Resource
+    ) -> resources.Software:
+        """Bring a machine that started from Debian's own image to the state of ours."""
+        image = self.order.image
+        after = inside(self.child, made.resource, ready)
+        return resources.Software(
+            machine.name, machine=made.id, connection=connection, identity=image.id, archive=image.path, opts=after
         )
 
     def _connection(self, machine: Machine, made: Made, pinned: resources.HostKey) -> dict[str, Any]:
@@ -214,6 +232,7 @@ def _boot(net: Net, order: Order, machine: Machine, first: resources.HostKey, da
             time_servers=[str(network.network_address) for network in order.policy.of(Peer.TIME)],
             data_device=device,
             upgrade=bool(order.policy.of(Peer.MIRRORS)),
+            packages=order.packages,
         )
         return cloudinit.render(boot)
 

@@ -1,0 +1,83 @@
+"""Where a text stands: in everything that a stack wrote, said, and sent, also where it is wrapped up."""
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.engine.simulated.lifecycle import Life
+
+SHORTEST = 16  # characters of base64 that are worth a look
+GZIP = b"\x1f\x8b"
+DEEPEST = 4  # wrappings
+
+
+def places(life: Life, text: str) -> list[str]:
+    """Return where a text stands in the clear: `state`, `file`, `said`, or a property of what the cloud was told."""
+    kept = life.engine.checkout
+    found = [f"state: {file.name}" for file in _files(kept.backend) if _inside(text, file.read_bytes())]
+    found += [f"file: {file.name}" for file in _files(kept.path / "stacks") if _inside(text, file.read_bytes())]
+    found += [f"said: run {number}" for number, said in enumerate(life.said) if text in said]
+    return [*found, *sent(life, text)]
+
+
+def sent(life: Life, text: str) -> list[str]:
+    """Return what was sent to the cloud, or to a machine, with this text in it: `TYPE NAME PATH`, each once."""
+    found = []
+    for entry in life.cloud.journal():
+        found += [f"{entry.type} {entry.name} {path}" for path, value in leaves(entry.told) if _inside(text, value)]
+    for thing in life.cloud.resources():
+        found += [f"{thing.type} {thing.name} {path}" for path, value in leaves(thing.inputs) if _inside(text, value)]
+    return sorted(set(found))
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, bytes]]:
+    """Yield every text and number of a JSON value, with its path."""
+    match value:
+        case dict():
+            for key, each in value.items():
+                yield from leaves(each, f"{path}.{key}" if path else key)
+        case list():
+            for index, each in enumerate(value):
+                yield from leaves(each, f"{path}[{index}]")
+        case None:
+            return
+        case _:
+            yield path, str(value).encode()
+
+
+def unwrapped(data: bytes, depth: int = 0) -> Iterator[bytes]:
+    """Yield the data, and what it holds in base64, gzip and JSON."""
+    yield data
+    if depth == DEEPEST:
+        return
+    if data[:2] == GZIP:
+        yield from unwrapped(zlib.decompress(data, wbits=31), depth + 1)
+    elif len(data) >= SHORTEST:
+        try:
+            yield from unwrapped(base64.b64decode(data.strip(), validate=True), depth + 1)
+        except (binascii.Error, ValueError):
+            yield from _inner(data, depth)
+
+
+def _inner(data: bytes, depth: int) -> Iterator[bytes]:
+    """Yield what is wrapped up inside a text: words in base64, strings in JSON."""
+    try:
+        for _, each in leaves(json.loads(data)):
+            if each != data:
+                yield from unwrapped(each, depth + 1)
+    except ValueError:
+        for word in data.split():
+            if len(word) >= SHORTEST and word != data:
+                yield from unwrapped(word, depth + 1)
+
+
+def _inside(text: str, data: bytes) -> bool:
+    return any(text.encode() in each for each in unwrapped(data))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())

@@ -1,0 +1,298 @@
+"""A stack on AWS from launch to end, with the real engine. AWS is moto, and is asked by its own API what it has."""
+
+import base64
+import gzip
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+
+from tests.engine.simulated.aws import Aws
+from tests.engine.simulated.aws_api import calls
+from tests.engine.simulated.lifecycle import Life, begin
+from tests.engine.simulated.store import Fault
+from tests.oracle import aws
+from tests.oracle.compare import agree
+from tests.oracle.configs import Case
+from vre import clouds
+from vre.config import Config
+from vre.paths import project
+from vre.plan import plan
+
+REGION = "eu-west-1"
+NEWEST = "ami-0d13000000000002"
+IMAGES = [(NEWEST, "20261101-2290"), ("ami-0d13000000000001", "20260901-2229")]
+PATIENCE = 60.0  # seconds for moto to come up
+SECRET = "canary/of-the-cloud+31415926535897932384"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIACANARY0000031415", "AWS_SECRET_ACCESS_KEY": SECRET}
+CONFIG: dict[str, Any] = {
+    "vre:cloud": {"provider": "aws", "region": REGION},
+    "vre:access": {"keys": [".vre/id_ed25519.pub"], "operators": ["203.0.113.0/24", "2001:db8::/48"]},
+    "vre:edge": {"provider": "direct", "domain": "example.org", "networks": ["198.51.100.0/24"]},
+    "vre:machines": {"control": {"size": "small"}, "workers": {"count": 2}},
+    "vre:data": {"class": "anonymised"},
+}
+
+
+def images() -> list[dict[str, Any]]:
+    """Return what moto has of Debian's images, and one that only has the same name."""
+    common = {
+        "state": "available", "public": True, "image_location": "amazon/debian", "sriov": "simple",
+        "root_device_type": "ebs", "root_device_name": "/dev/xvda", "description": "Debian 13", "image_type": "machine",
+        "architecture": "x86_64", "virtualization_type": "hvm", "hypervisor": "xen",
+    }  # fmt: skip
+    own = [
+        {
+            **common,
+            "ami_id": name,
+            "owner_id": "136693071363",
+            "name": f"debian-13-amd64-{day}",
+            "creation_date": f"{day[:4]}-{day[4:6]}-{day[6:8]}T00:00:00.000Z",
+        }
+        for name, day in IMAGES
+    ]
+    false = {"ami_id": "ami-0d13000000000666", "owner_id": "666666666666", "name": "debian-13-amd64-20991231-1"}
+    return [*own, {**common, **false, "creation_date": "2099-12-31T00:00:00.000Z"}]
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run moto on loopback."""
+    folder = tmp_path_factory.mktemp("moto")
+    (folder / "amis.json").write_text(json.dumps(images()))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    env = {**os.environ, "MOTO_AMIS_PATH": str(folder / "amis.json")}
+    with (folder / "log").open("w") as log, subprocess.Popen(command, env=env, stdout=log, stderr=log) as server:
+        deadline = time.monotonic() + PATIENCE
+        while not _answers(port):
+            assert server.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline, "moto does not answer"
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+        server.terminate()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def settings(name: str, **more: Any) -> dict[str, Any]:
+    """Return a stack file's settings; parts are put over the usual ones."""
+    made = {"vre:name": name, **CONFIG}
+    return {**made, **{f"vre:{key}": {**made.get(f"vre:{key}", {}), **value} for key, value in more.items()}}
+
+
+def text(config: dict[str, Any]) -> str:
+    return "".join(f"  {line}\n" for line in yaml.safe_dump(config).splitlines())
+
+
+def start(endpoint: str, folder: Path, name: str, **more: Any) -> Life:
+    env = {**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint}
+    return begin(folder / "clone", name, text(settings(name, **more)), ["aws"], env=env)
+
+
+def client(endpoint: str, service: str = "ec2") -> Any:
+    return boto3.client(
+        service, region_name=REGION, endpoint_url=endpoint, aws_access_key_id="test", aws_secret_access_key="test"
+    )
+
+
+def meant(name: str, **more: Any) -> Case:
+    """Return what a stack file means."""
+    config = Config.model_validate({key.removeprefix("vre:"): each for key, each in settings(name, **more).items()})
+    return Case(config=config, plan=plan(config), policy=clouds.policy(config))
+
+
+def machines(ec2: Any, name: str) -> dict[str, dict[str, Any]]:
+    """Return the stack's machines that stand, by their names."""
+    wanted = [{"Name": "tag:vre", "Values": [name]}, {"Name": "instance-state-name", "Values": ["running"]}]
+    found = [each for group in ec2.describe_instances(Filters=wanted)["Reservations"] for each in group["Instances"]]
+    return {next(tag["Value"] for tag in each["Tags"] if tag["Key"] == "Name"): each for each in found}
+
+
+def left(ec2: Any, name: str) -> list[str]:
+    """Return everything that still stands with the stack's tag."""
+    found = ec2.describe_tags(Filters=[{"Name": "key", "Values": ["vre"]}, {"Name": "value", "Values": [name]}])["Tags"]
+    ended = ec2.describe_instances(Filters=[{"Name": "instance-state-name", "Values": ["terminated"]}])["Reservations"]
+    gone = {each["InstanceId"] for group in ended for each in group["Instances"]}
+    gone |= {each["NatGatewayId"] for each in ec2.describe_nat_gateways()["NatGateways"] if each["State"] == "deleted"}
+    return [each["ResourceId"] for each in found if each["ResourceId"] not in gone]
+
+
+@pytest.mark.requirement("P-02", "P-18", "P-43", "P-44")
+def test_a_stack_lives_on_aws_although_every_kind_of_call_fails_once(endpoint: str, tmp_path: Path) -> None:
+    ec2, life = client(endpoint), start(endpoint, tmp_path, "phenome")
+    failed = life.fail_in_turn(Fault(what="fail", method="create", type="aws:*", once_per="type"))
+    assert {entry.type for entry in failed} == {kind.token for kind in Aws.kinds}
+    life.whole()
+    stack = meant("phenome")
+    agree(stack, aws.read_back(ec2, "phenome").evaluator())
+    hardened(ec2, client(endpoint, "kms"))
+    covered(life)
+    nothing_leaked(life, ec2)
+    changes(life, ec2)
+    life.destroy()
+    assert left(ec2, "phenome") == []
+    kms = client(endpoint, "kms")
+    states = {kms.describe_key(KeyId=each["KeyId"])["KeyMetadata"]["KeyState"] for each in kms.list_keys()["Keys"]}
+    assert states == {"PendingDeletion"}
+
+
+def hardened(ec2: Any, kms: Any) -> None:
+    """Hold what AWS says of the machines and disks against what the pages promise."""
+    found = machines(ec2, "phenome")
+    assert set(found) == {"vre-phenome-control", "vre-phenome-worker-1", "vre-phenome-worker-2"}
+    wanted = {
+        "HttpTokens": "required",
+        "HttpPutResponseHopLimit": 1,
+        "HttpEndpoint": "enabled",
+        "HttpProtocolIpv6": "disabled",
+        "InstanceMetadataTags": "disabled",
+    }
+    for name, each in found.items():
+        assert wanted.items() <= each["MetadataOptions"].items()
+        assert "IamInstanceProfile" not in each
+        assert each["ImageId"] == NEWEST
+        assert each["KeyName"] == "vre-phenome"
+        assert ("PublicIpAddress" in each) == (name == "vre-phenome-control")
+    key = next(iter(kms.list_keys()["Keys"]))["KeyArn"]
+    assert kms.get_key_rotation_status(KeyId=key)["KeyRotationEnabled"]
+    disks = ec2.describe_volumes()["Volumes"]
+    assert len(disks) == 6
+    assert {(disk["Encrypted"], disk["KmsKeyId"], disk["State"]) for disk in disks} == {(True, key, "in-use")}
+
+
+def covered(life: Life) -> None:
+    """Hold every call that was made against the permissions that the docs name."""
+    policy = json.loads((project() / "docs" / "clouds" / "aws-permissions.json").read_text())
+    allowed = {action for each in policy["Statement"] for action in each["Action"]}
+    made = {
+        line.replace("EC2", "ec2").replace("KMS", "kms") for line in calls(life.cloud.path).read_text().splitlines()
+    }
+    assert len(made) > 40
+    assert made - allowed == set()
+
+
+def nothing_leaked(life: Life, ec2: Any) -> None:
+    """Look for the cloud's credentials, and for private keys, wherever something is kept or said."""
+    state = b"".join(file.read_bytes() for file in life.engine.checkout.backend.rglob("*") if file.is_file())
+    said = "".join(life.said)
+    told = []
+    for each in machines(ec2, "phenome").values():
+        answer = ec2.describe_instance_attribute(InstanceId=each["InstanceId"], Attribute="userData")
+        told.append(gzip.decompress(base64.b64decode(answer["UserData"]["Value"])).decode())
+    assert len(told) == 3
+    assert all("ssh_keys:" in each for each in told)
+    for secret in CREDENTIALS.values():
+        assert secret.encode() not in state
+        assert secret not in said
+        assert [each for each in told if secret in each] == []
+    assert b"PRIVATE KEY" not in state
+    assert "PRIVATE KEY" not in said
+    # One private key each: of the host key for the first contact.
+    assert {each.count("PRIVATE KEY") for each in told} == {2}
+
+
+def changes(life: Life, ec2: Any) -> None:
+    """Change the stack file: what the page says happens, happens."""
+    more: dict[str, Any] = {
+        "access": {"operators": ["203.0.113.0/24", "192.0.2.0/24"]},
+        "cloud": {"image": "ami-0123456789abcdef0"},
+        "machines": {
+            "control": {"size": "medium", "disk": 20, "data": 30},
+            "workers": {"count": 1, "without": [1]},
+        },
+    }
+    life.configure(text(settings("phenome", **more)))
+    planned = steps(life)
+    assert planned["SecurityGroupIngressRule control-in-tcp-22-192.0.2.0_24"] == "create"
+    assert planned["SecurityGroupIngressRule control-in-tcp-22-2001-db8--_48"] == "delete"
+    assert planned["Instance phenome-control"] == planned["Volume phenome-control-data"] == "update"
+    assert planned["Instance phenome-worker-1"] == planned["Volume phenome-worker-1-data"] == "delete"
+    assert not {
+        "Instance phenome-worker-2",
+        "Volume phenome-worker-2-data",
+        "NetworkInterface phenome-worker-2-card",
+    } & (planned.keys())
+    assert set(planned.values()) == {"create", "update", "delete"}
+    before = machines(ec2, "phenome")
+    life.up()
+    after = machines(ec2, "phenome")
+    assert set(after) == {"vre-phenome-control", "vre-phenome-worker-2"}
+    assert {name: each["InstanceId"] for name, each in after.items()}.items() <= {
+        name: each["InstanceId"] for name, each in before.items()
+    }.items()
+    assert after["vre-phenome-control"]["InstanceType"] == "m6i.xlarge"
+    assert sorted(disk["Size"] for disk in ec2.describe_volumes()["Volumes"]) == [10, 12, 20, 30]
+    agree(meant("phenome", **more), aws.read_back(ec2, "phenome").evaluator())
+    drifts(life, ec2)
+    life.configure(text(settings("phenome", **{**more, "cloud": {"zone": f"{REGION}b"}})))
+    moved = steps(life)
+    assert {moved[name] for name in ("Subnet public-subnet", "Instance phenome-control")} == {"replace"}
+    assert {moved[name] for name in ("Volume phenome-control-data", "Instance phenome-worker-2")} == {"replace"}
+    assert "Vpc network" not in moved
+
+
+def steps(life: Life) -> dict[str, str]:
+    """Return what the next launch would do to everything of AWS's, by type and name."""
+    told = life.run("preview", "--json")
+    assert told.code == 0, told.text
+    every = json.loads(told.text[told.text.index("{") :])["steps"]
+    done = {f"{kind.rsplit(':', 1)[-1]} {name}": op for op, kind, name in map(_step, every) if kind.startswith("aws:")}
+    return {name: "replace" if "replace" in op else op for name, op in done.items() if op != "same"}
+
+
+def _step(step: dict[str, Any]) -> tuple[str, str, str]:
+    kind, name = step["urn"].split("::")[2:4]
+    return step["op"], kind.split("$")[-1], name
+
+
+def drifts(life: Life, ec2: Any) -> None:
+    """Change things by hand: the next launch sees it, and sets it right."""
+    control = machines(ec2, "phenome")["vre-phenome-control"]
+    ec2.modify_instance_metadata_options(InstanceId=control["InstanceId"], HttpTokens="optional")
+    rules = ec2.describe_security_group_rules(Filters=[{"Name": "tag:vre", "Values": ["phenome"]}])
+    mine = [each for each in rules["SecurityGroupRules"] if each.get("CidrIpv4") == "192.0.2.0/24"]
+    wide = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "CidrIpv4": "0.0.0.0/0"}
+    changed = [{"SecurityGroupRuleId": mine[0]["SecurityGroupRuleId"], "SecurityGroupRule": wide}]
+    ec2.modify_security_group_rules(GroupId=mine[0]["GroupId"], SecurityGroupRules=changed)
+    life.up("--refresh")
+    assert machines(ec2, "phenome")["vre-phenome-control"]["MetadataOptions"]["HttpTokens"] == "required"
+    again = ec2.describe_security_group_rules(SecurityGroupRuleIds=[mine[0]["SecurityGroupRuleId"]])
+    assert again["SecurityGroupRules"][0]["CidrIpv4"] == "192.0.2.0/24"
+
+
+@pytest.mark.parametrize("kind", ["aws:ec2/instance:Instance"])
+def test_a_launch_that_is_killed_goes_on_where_it_was(endpoint: str, tmp_path: Path, kind: str) -> None:
+    life = start(endpoint, tmp_path, "killed", machines={"workers": {"count": 0}})
+    life.preview()
+    assert left(client(endpoint), "killed") == []
+    life.kill(Fault(what="hang", method="create", type=kind))
+    life.up()
+    life.whole()
+    assert set(machines(client(endpoint), "killed")) == {"vre-killed-control"}
+    life.destroy()
+    assert left(client(endpoint), "killed") == []
+
+
+def test_bad_input_is_refused_before_aws_is_told_anything(endpoint: str, tmp_path: Path) -> None:
+    life = start(endpoint, tmp_path, "refused", cloud={"region": "eu-wset-1", "network": "10.64.0.0/12"})
+    said = life.fails("up", "--yes", "--skip-preview")
+    assert "AWS has no region eu-wset-1" in said
+    assert "region: eu-west-1" in said
+    assert "no network wider than /16" in said
+    assert "Traceback" not in said
+    assert [thing for thing in life.cloud.resources() if thing.type.startswith("aws:")] == []

@@ -1,0 +1,119 @@
+"""What a cloud is told: the resources that a module of a cloud declares, without the engine."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+from pulumi import Output, ResourceOptions
+from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, set_mocks
+
+from tests.engine.simulated.store import Thing
+from tests.oracle.configs import Case
+from vre import clouds
+from vre.clouds.site import Disk, Order
+from vre.machine.cloudinit import Seed
+
+Props = dict[str, Any]
+Answer = Callable[[str, str, Props], tuple[str, Props]]
+"""From type, name and inputs of a resource to its id and what the cloud computes."""
+SEED = Seed(user_data="#cloud-config\n{}\n", network_config="", meta_data="")
+SIGNATURE = "4dabf18193072939515e22adb298388d"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resource:
+    """One resource as the cloud was told of it, under the names of the wire."""
+
+    type: str
+    name: str
+    id: str
+    inputs: Props
+    outputs: Props = field(default_factory=dict)
+
+
+def simply(token: str, name: str, inputs: Props) -> tuple[str, Props]:
+    """Give an id that shows where it comes from, and compute nothing."""
+    return f"{name}-id", {}
+
+
+def declared(
+    case: Case, answer: Answer = simply, calls: Mapping[str, Callable[[Props], Props]] | None = None
+) -> list[Resource]:
+    """Return what the chosen cloud's module declares: network, firewalls, disks and machines, first made first.
+
+    `answer` computes what the cloud would, `calls` answer the data sources by token. User-data is a stand-in.
+    """
+    told = _Told(answer, calls or {})
+    set_mocks(told, project="vre", stack=case.config.name, preview=False)
+
+    def program() -> None:
+        order = Order(config=case.config, plan=case.plan, policy=case.policy, image=Disk(path="/image", id="image"))
+        room = clouds.room(case.config)
+        net = room.network(order, ResourceOptions())
+        guards = room.firewalls(net)
+        for machine in case.plan.machines:
+            data = room.data(net, machine)
+            room.machine(net, machine, guards[machine.name], data, Output.secret(SEED))
+
+    run: Callable[[], None] = pulumi.runtime.test(program)  # type: ignore[no-untyped-call]
+    run()
+    return told.seen
+
+
+def recorded(things: list[Thing]) -> list[Resource]:
+    """Return what a simulated cloud was told, in the same form."""
+    return [
+        Resource(type=each.type, name=each.name, id=each.id, inputs=each.inputs, outputs=each.outputs)
+        for each in things
+    ]
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Yield every text inside a value."""
+    match value:
+        case str():
+            yield value
+        case Mapping():
+            for each in value.values():
+                yield from texts(each)
+        case list() | tuple():
+            for each in value:
+                yield from texts(each)
+
+
+class _Told(Mocks):
+    """Stands for the engine: notes every resource, and answers."""
+
+    def __init__(self, answer: Answer, calls: Mapping[str, Callable[[Props], Props]]) -> None:
+        self.seen: list[Resource] = []
+        self._answer = answer
+        self._calls = calls
+
+    def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        """Note a resource, and make it of what was asked and what is computed."""
+        inputs = _plain(args.inputs)
+        identity, computed = self._answer(args.typ, args.name, inputs)
+        self.seen.append(Resource(type=args.typ, name=args.name, id=identity, inputs=inputs, outputs=computed))
+        return identity, {**args.inputs, **computed}
+
+    def call(self, args: MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
+        """Answer a data source."""
+        if args.token not in self._calls:
+            raise AssertionError(f"nobody answers {args.token}: give it in `calls`")
+        return self._calls[args.token](_plain(args.args)), []
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without marks of secrets, and with whole numbers where they are."""
+    match value:
+        case dict() if SIGNATURE in value:
+            return _plain(value.get("value"))
+        case dict():
+            return {key: _plain(each) for key, each in value.items()}
+        case list():
+            return [_plain(each) for each in value]
+        case float() if value.is_integer():
+            return int(value)
+        case _:
+            return value
