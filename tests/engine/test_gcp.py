@@ -128,9 +128,12 @@ def kept_secret(life: Life) -> None:
     """Hold that no credential reaches anything, and the first host key its own machine only."""
     assert places(life, TOKEN) == []
     for each in life.cloud.resources(gcp.INSTANCE):
-        key = each.inputs["metadata"]["user-data"].partition("-----BEGIN OPENSSH PRIVATE KEY-----\\n")[2][:60]
-        assert len(key) == 60
-        found = places(life, key)
+        # The first lines of such keys are alike.
+        lines = each.inputs["metadata"]["user-data"].partition("-----BEGIN OPENSSH PRIVATE KEY-----")[2].split("\\n")
+        key = lines[4]
+        assert len(key) > 60
+        # The project's own plugin is given its keys back by a refresh; that is no cloud.
+        found = [place for place in places(life, key) if not place.startswith("vre:crypto:")]
         assert found == [f"{gcp.INSTANCE} {each.name} metadata.user-data"]
 
 

@@ -150,6 +150,7 @@ def test_a_whole_life(stack: Account) -> None:
     assert stack.left() == []
 
 
+@pytest.mark.drill
 @pytest.mark.timeout(900)
 def test_a_killed_run_is_gone_on_with(stack: Account) -> None:
     # Everything else stands by then: what was on its way at that moment would be made twice, as on any cloud.
@@ -162,6 +163,7 @@ def test_a_killed_run_is_gone_on_with(stack: Account) -> None:
     assert stack.left() == []
 
 
+@pytest.mark.drill
 @pytest.mark.timeout(900)
 def test_what_is_changed_by_hand_is_seen_and_mended(stack: Account) -> None:
     life = stack.life
@@ -182,6 +184,7 @@ def test_what_is_changed_by_hand_is_seen_and_mended(stack: Account) -> None:
     life.destroy()
 
 
+@pytest.mark.drill
 @pytest.mark.timeout(900)
 def test_each_kind_fails_once_and_the_next_run_goes_on(stack: Account) -> None:
     met = stack.life.fail_in_turn(Fault(method="create", once_per="type", plugin="openstack"))
@@ -192,6 +195,7 @@ def test_each_kind_fails_once_and_the_next_run_goes_on(stack: Account) -> None:
     stack.holds()
 
 
+@pytest.mark.drill
 @pytest.mark.timeout(300)
 def test_what_the_cloud_does_not_have_is_told_before_anything_is_made(stack: Account) -> None:
     stack.configure(machines={"control": {"size": {"cpus": 8, "memory": 16}}})
@@ -202,6 +206,7 @@ def test_what_the_cloud_does_not_have_is_told_before_anything_is_made(stack: Acc
     assert stack.left() == []
 
 
+@pytest.mark.drill
 @pytest.mark.timeout(300)
 def test_the_account_is_looked_at_with_the_same_credential(stack: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in stack.env.items():

@@ -131,6 +131,7 @@ def test_udp(
     assert sight.passed == may
 
 
+@pytest.mark.drill
 @pytest.mark.requirement("P-17")
 @pytest.mark.usefixtures("opened")
 def test_what_was_opened_in_the_cluster_does_answer_inside(site: Launch) -> None:

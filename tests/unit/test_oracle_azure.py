@@ -57,7 +57,7 @@ def rules(resources: list[Resource]) -> list[Props]:
 
 
 @pytest.mark.requirement("P-18", "P-16", "P-17", "C-16")
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(stack=cases(CLOUD))
 def test_the_group_says_what_the_policy_says(stack: Case) -> None:
     resources = told(stack)

@@ -93,7 +93,7 @@ def network(order: Order, opts: ResourceOptions) -> Network:
         name=f"vre-{config.name}",
         port_security_enabled=True,
         tags=_tags(config),
-        opts=ResourceOptions.merge(child, _with_its_place(config)),
+        opts=_merged(child, _with_its_place(config), ResourceOptions(delete_before_replace=True)),
     )
     subnets = tuple(_subnet(config, made, version, child) for version in (4, 6))
     outside = openstack.networking.get_network_output(name=cloud.external_network, external=True, opts=look)
@@ -117,8 +117,7 @@ def _tags(config: Config, role: Role | None = None) -> list[str]:
 def _with_its_place(config: Config) -> ResourceOptions:
     """Return options for what is made anew when the network moves: addresses are told at the first boot only."""
     cloud = _cloud(config)
-    place = [cloud.network, cloud.network6, cloud.external_network]
-    return ResourceOptions(delete_before_replace=True, replacement_trigger=place)
+    return ResourceOptions(replacement_trigger=[cloud.network, cloud.network6, cloud.external_network])
 
 
 def _flavor(machine: Machine, look: InvokeOptions) -> str:
@@ -346,7 +345,6 @@ def _address(net: Network, plan: Machine, place: openstack.networking.Port) -> t
 def _system(net: Network, plan: Machine) -> openstack.blockstorage.Volume:
     """Make the system disk: a volume of its own, so that it can grow."""
     config = net.order.config
-    once = ResourceOptions.merge(_with_its_place(config), ResourceOptions(ignore_changes=["imageId"]))
     return openstack.blockstorage.Volume(
         f"{plan.name}-system",
         name=f"vre-{plan.name}-system",
@@ -355,7 +353,8 @@ def _system(net: Network, plan: Machine) -> openstack.blockstorage.Volume:
         volume_type=_cloud(config).volume_type or None,
         enable_online_resize=True,
         metadata=net.metadata(plan.role),
-        opts=ResourceOptions.merge(net.child, once),
+        # The old one goes last, when no machine has it any more.
+        opts=_merged(net.child, _with_its_place(config), ResourceOptions(ignore_changes=["imageId"])),
     )
 
 
@@ -377,6 +376,12 @@ def _once(net: Network, *before: Resource) -> ResourceOptions:
     kept = ["userData", "keyPair"]
     own = ResourceOptions(depends_on=list(before), ignore_changes=kept, delete_before_replace=True)
     return ResourceOptions.merge(net.child, own)
+
+
+def _merged(opts: ResourceOptions, *others: ResourceOptions) -> ResourceOptions:
+    for each in others:
+        opts = ResourceOptions.merge(opts, each)
+    return opts
 
 
 def _cloud(config: Config) -> OpenStack:

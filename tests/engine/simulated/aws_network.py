@@ -170,8 +170,11 @@ class Nat(Api):
         return {}
 
     def remove(self, call: Call) -> None:
-        """Remove it."""
+        """Remove it, which frees its address: moto forgets that."""
         ec2(call).delete_nat_gateway(NatGatewayId=call.id)
+        for each in ec2(call).describe_addresses(AllocationIds=[call.state["allocationId"]])["Addresses"]:
+            if each.get("AssociationId"):
+                ec2(call).disassociate_address(AssociationId=each["AssociationId"])
 
 
 class Table(Api):
@@ -209,7 +212,8 @@ class Route(Api):
     refers: ClassVar = {
         "routeTableId": TABLE, "gatewayId": INTERNET, "natGatewayId": NAT, "egressOnlyGatewayId": EGRESS_ONLY,
     }  # fmt: skip
-    frees = frozenset({"routeTableId"})
+    # A route whose gateway is gone leads nowhere; it does not hold the gateway.
+    frees = frozenset({"routeTableId", "gatewayId", "natGatewayId", "egressOnlyGatewayId"})
 
     def _to(self, props: Props, *keys: str) -> Props:
         return {self.names[key]: props[key] for key in keys or self.names if props.get(key)}

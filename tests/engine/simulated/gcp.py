@@ -356,6 +356,10 @@ class Instance(Place):
             raise CloudError(f"Changing {changed} requires stopping it: set allow_stopping_for_update")
         return {"effectiveLabels": call.inputs.get("labels") or {}}
 
+    def delete(self, call: Call) -> None:
+        """Take along what lived inside: it knows the machine by the number that is new with each."""
+        call.cloud.remove(INSTANCE, str(call.state["instanceId"]))
+
     def computed(self, call: Call) -> Props:
         """Give its number, by which it is known from another of its name."""
         return {"instanceId": _number(), "currentStatus": "RUNNING", "cpuPlatform": "Intel Broadwell"}
