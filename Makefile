@@ -43,6 +43,7 @@ test-all: setup check ## Run all tests, the longest drills too
 
 bench: setup $(develop) ## Measure speed and size; results in docs/benchmarks.md
 	@$(python) -m tests.bench
+	@$(python) -m tests.bench_clouds
 
 check: $(develop) ## Check style and types
 	@$(venv)/bin/ruff check .

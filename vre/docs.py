@@ -17,7 +17,7 @@ LATER = {
     "name": "Another VRE: destroy the old one first.",
     "cloud": "The machines are made anew; what is on their disks is lost.",
     "cloud.accelerator": "In place: the machine restarts.",
-    "access.keys": "For new machines only; on a running one, edit `~vre/.ssh/authorized_keys`.",
+    "access.keys": "In place: the machines' authorized keys change.",
     "access.anywhere": "In place.",
     "access.operators": "In place: firewalls change, machines go on.",
     "access.identity": "In place.",

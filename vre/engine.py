@@ -143,6 +143,10 @@ def recover(stack: str, report: Report = silent) -> None:
     """
     for lock in locks(stack):
         _settle(stack, lock, report)
+    for cut in _folder("stacks", f"**/{stack}.json.attrs"):
+        # Written beside the state; cut off before its first byte, it keeps the engine from reading the state.
+        if cut.stat().st_size == 0:
+            cut.unlink()
     deployment = json.loads(pulumi("stack", "export", "--stack", stack))
     mended = without_pending(deployment)
     if mended is not None:
@@ -160,11 +164,15 @@ def without_pending(exported: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def locks(stack: str) -> list[Path]:
     """Return the lock files of a stack; none where the backend is no folder of this machine."""
+    return _folder("locks", f"**/{stack}/*.json")
+
+
+def _folder(name: str, pattern: str) -> list[Path]:
+    """Return files of the state; none where the backend is no folder of this machine."""
     url = backend()
     if not url.startswith("file://"):
         return []
-    folder = Path(url.removeprefix("file://").split("?")[0]).expanduser() / ".pulumi" / "locks"
-    return sorted(folder.glob(f"**/{stack}/*.json"))
+    return sorted((Path(url.removeprefix("file://").split("?")[0]).expanduser() / ".pulumi" / name).glob(pattern))
 
 
 def holder(lock: Path) -> int | None:

@@ -143,6 +143,23 @@ def test_a_killed_run_is_mended_and_a_second_time_nothing_is_done(
     assert fake.told == ["stack export --stack local"]
 
 
+def test_an_empty_file_beside_the_state_goes_and_a_whole_one_stays(
+    locks: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "pulumi", Fake({}))
+    lock = locks(2**22 + 1)
+    stacks = next(each for each in lock.parents if each.name == "locks").parent / "stacks" / "vre"
+    stacks.mkdir(parents=True)
+    lock.unlink()
+    cut, whole = stacks / "local.json.attrs", stacks / "other.json.attrs"
+    cut.touch()
+    engine.recover("local")
+    assert not cut.exists()
+    whole.write_text("{}")
+    engine.recover("other")
+    assert whole.exists()
+
+
 def test_a_lock_from_another_machine_is_not_broken(locks: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Fake({})
     monkeypatch.setattr(engine, "pulumi", fake)
