@@ -21,7 +21,7 @@ from tests.engine.simulated.aws_api import calls
 from tests.engine.simulated.lifecycle import Life, begin
 from tests.engine.simulated.store import Fault
 from tests.oracle import aws
-from tests.oracle.compare import agree
+from tests.oracle.compare import assert_agree
 from tests.oracle.configs import Case
 from vre import clouds
 from vre.config import Config
@@ -157,7 +157,7 @@ def test_a_stack_lives_on_aws_although_every_kind_of_call_fails_once(endpoint: s
     assert {entry.type for entry in failed} == {kind.token for kind in Aws.kinds}
     life.whole()
     stack = meant("phenome")
-    agree(stack, aws.read_back(ec2, "phenome").evaluator())
+    assert_agree(stack, aws.read_back(ec2, "phenome").evaluator())
     assert len(left(ec2, "phenome")) == 22
     hardened(ec2, client(endpoint, "kms"))
     covered(life)
@@ -256,7 +256,7 @@ def changes(life: Life, ec2: Any) -> None:
     }.items()
     assert after["vre-phenome-control"]["InstanceType"] == "m6i.xlarge"
     assert sorted(disk["Size"] for disk in ec2.describe_volumes()["Volumes"]) == [10, 12, 20, 30]
-    agree(meant("phenome", **more), aws.read_back(ec2, "phenome").evaluator())
+    assert_agree(meant("phenome", **more), aws.read_back(ec2, "phenome").evaluator())
     drifts(life, ec2)
     life.configure(text(settings("phenome", **{**more, "cloud": {"zone": f"{REGION}b"}})))
     moved = steps(life)

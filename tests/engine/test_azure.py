@@ -11,7 +11,7 @@ from tests.engine.simulated.lifecycle import Life, begin
 from tests.engine.simulated.store import Fault
 from tests.engine.simulated.table import at
 from tests.oracle.azure import FIREWALL, GROUP, INTERFACE, NETWORK, SUBNET, evaluator, faults
-from tests.oracle.compare import agree
+from tests.oracle.compare import assert_agree
 from tests.oracle.configs import Case
 from tests.oracle.told import recorded
 from vre import clouds
@@ -81,7 +81,7 @@ def test_the_engine_told_azure_what_the_policy_says(life: Life) -> None:
     config = load(parse(file.read_text(), file))
     stack = Case(config=config, plan=plan(config), policy=clouds.policy(config))
     told = recorded(life.cloud.resources())
-    agree(stack, evaluator(told), told)
+    assert_agree(stack, evaluator(told), told)
     [firewall] = life.cloud.resources(FIREWALL)
     assert list(faults(firewall.inputs["securityRules"])) == []
 

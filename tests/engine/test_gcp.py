@@ -11,7 +11,7 @@ from tests.engine.simulated.lifecycle import Life, begin
 from tests.engine.simulated.search import places
 from tests.engine.simulated.store import Fault
 from tests.oracle import gcp
-from tests.oracle.compare import agree
+from tests.oracle.compare import assert_agree
 from tests.oracle.configs import Case
 from tests.oracle.told import recorded
 from vre import clouds
@@ -47,7 +47,7 @@ def holds(life: Life, **changes: Any) -> None:
     config = load(parse(f"config:\n{text(**changes)}", Path("stacks/Pulumi.test.yaml")))
     case = Case(config=config, plan=plan(config), policy=clouds.policy(config))
     told = recorded(life.cloud.resources())
-    agree(case, gcp.evaluator(told), told)
+    assert_agree(case, gcp.evaluator(told), told)
 
 
 @pytest.fixture

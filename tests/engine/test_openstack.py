@@ -16,7 +16,7 @@ from tests.engine.simulated.openstack_compute import INSTANCE, VOLUME
 from tests.engine.simulated.search import places
 from tests.engine.simulated.store import Fault
 from tests.oracle import openstack as neutron
-from tests.oracle.compare import agree
+from tests.oracle.compare import assert_agree
 from tests.oracle.configs import Case
 from tests.oracle.told import recorded
 from vre import clouds
@@ -66,8 +66,8 @@ class Account:
         config = load(parse(f"config:\n{text(**changes)}", Path("stacks/Pulumi.test.yaml")))
         case = Case(config=config, plan=plan(config), policy=clouds.policy(config))
         told = recorded(self.life.cloud.resources())
-        agree(case, neutron.read_back(self.api).evaluator(), told)
-        agree(case, neutron.told(told).evaluator(), told)
+        assert_agree(case, neutron.read_back(self.api).evaluator(), told)
+        assert_agree(case, neutron.told(told).evaluator(), told)
 
     def left(self) -> list[str]:
         """Return what neutron has of the project, but for what it makes by itself."""

@@ -5,7 +5,7 @@ id, inputs under the names of the wire, outputs).
 
     from hypothesis import given
     from tests.oracle import ports
-    from tests.oracle.compare import IN, OTHER, Flow, agree
+    from tests.oracle.compare import IN, OTHER, Flow, assert_agree
     from tests.oracle.configs import Case, cases
     from tests.oracle.told import declared
 
@@ -18,7 +18,7 @@ id, inputs under the names of the wire, outputs).
     @given(case=cases({"provider": "aws", "region": "eu-west-1"}))
     def test_the_groups_say_what_the_policy_says(case: Case) -> None:
         told = declared(case, answer, calls)            # under mocks; or `recorded(cloud.resources())` from the engine
-        agree(case, evaluator(told), told)
+        assert_agree(case, evaluator(told), told)
 
 `flow.protocol` is tcp, udp, or `OTHER` (all but these and ICMP): then the answer is port 0 when it is let through, so
 that a rule for all protocols is noticed. `peers` asks about the edges of every network that policy or cloud names, and

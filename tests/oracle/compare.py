@@ -86,7 +86,7 @@ def differences(case: Case, evaluator: Evaluator, told: Iterable[Resource] = ())
     return [_together(list(group)) for _, group in groupby(sorted(found, key=key), key=key)]
 
 
-def agree(case: Case, evaluator: Evaluator, told: Iterable[Resource] = ()) -> None:
+def assert_agree(case: Case, evaluator: Evaluator, told: Iterable[Resource] = ()) -> None:
     """Hold policy and cloud equal. Raises AssertionError with every difference in words."""
     found = differences(case, evaluator, told)
     assert not found, "\n".join(map(str, found))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.oracle import ports
-from tests.oracle.compare import IN, OTHER, Evaluator, Flow, agree, differences
+from tests.oracle.compare import IN, OTHER, Evaluator, Flow, assert_agree, differences
 from tests.oracle.configs import Case, case, cases
 from tests.oracle.mutate import mutated, swapped, widened
 from tests.oracle.peers import within
@@ -66,13 +66,13 @@ def _fitting(rule: Props, flow: Flow) -> int:
 @settings(max_examples=25)
 def test_the_filter_lets_through_what_the_policy_lets_through(made: Case) -> None:
     told = declared(made)
-    agree(made, evaluator(told), told)
+    assert_agree(made, evaluator(told), told)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_so_it_does_without_a_way_out(name: str) -> None:
     told = declared(CASES[name])
-    agree(CASES[name], evaluator(told), told)
+    assert_agree(CASES[name], evaluator(told), told)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.oracle import ports
-from tests.oracle.compare import IN, OTHER, OUT, Flow, agree, allowed, differences
+from tests.oracle.compare import IN, OTHER, OUT, Flow, allowed, assert_agree, differences
 from tests.oracle.configs import Case, case, cases
 from tests.oracle.mutate import mutated, setting, swapped, widened, without_ipv6
 from tests.oracle.peers import Peer, mentioned, peers
@@ -98,7 +98,7 @@ def test_peers_are_the_edges_of_every_network_and_what_lies_beside_them() -> Non
 
 
 def test_an_evaluator_that_says_what_the_policy_says_agrees() -> None:
-    agree(LOCAL, lambda flow: allowed(LOCAL.policy, flow))
+    assert_agree(LOCAL, lambda flow: allowed(LOCAL.policy, flow))
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp", OTHER])
@@ -118,7 +118,7 @@ def test_one_port_too_many_or_too_few_is_noticed_in_words(way: str, protocol: st
         assert f"IPv{version}, oracle-control (control), {protocol}: the cloud lets through {port}" in each
         assert "(outsider)" in each
     with pytest.raises(AssertionError, match="lets through"):
-        agree(LOCAL, wrong)
+        assert_agree(LOCAL, wrong)
 
 
 def test_a_port_that_the_cloud_refuses_is_named() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.oracle import aws, mutate
-from tests.oracle.compare import agree, differences
+from tests.oracle.compare import assert_agree, differences
 from tests.oracle.configs import KEY, Case, case, cases
 from tests.oracle.told import Props, Resource, declared
 from vre.policy import Address
@@ -45,7 +45,7 @@ def said(stack: Case) -> list[Resource]:
 @given(case=cases(CLOUD))
 def test_the_groups_say_what_the_policy_says(case: Case) -> None:
     told = said(case)
-    agree(case, aws.told(told).evaluator(), told)
+    assert_agree(case, aws.told(told).evaluator(), told)
 
 
 RULES = (aws.INGRESS, aws.EGRESS)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.oracle import mutate
 from tests.oracle.azure import FIREWALL, INTERFACE, PLATFORM, SUBNET, Told, evaluator, faults
-from tests.oracle.compare import agree, differences
+from tests.oracle.compare import assert_agree, differences
 from tests.oracle.configs import Case, case, cases
 from tests.oracle.told import Props, Resource, declared
 from vre.clouds.azure import security_rules
@@ -61,7 +61,7 @@ def rules(resources: list[Resource]) -> list[Props]:
 @given(stack=cases(CLOUD))
 def test_the_group_says_what_the_policy_says(stack: Case) -> None:
     resources = told(stack)
-    agree(stack, evaluator(resources), resources)
+    assert_agree(stack, evaluator(resources), resources)
     assert list(faults(rules(resources))) == []
     own = {"AzurePlatformIMDS"} | ({"AzurePlatformDNS"} if not stack.config.outbound.resolvers else set())
     assert Told(resources).platform() == own
@@ -69,7 +69,7 @@ def test_the_group_says_what_the_policy_says(stack: Case) -> None:
 
 def test_a_stack_with_everything_agrees() -> None:
     stack, resources = everything()
-    agree(stack, evaluator(resources), resources)
+    assert_agree(stack, evaluator(resources), resources)
     assert len(rules(resources)) > 30
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.oracle import gcp, mutate, ports
-from tests.oracle.compare import IN, OUT, Flow, agree, differences
+from tests.oracle.compare import IN, OUT, Flow, assert_agree, differences
 from tests.oracle.configs import KEY, Case, case, cases
 from tests.oracle.peers import Peer
 from tests.oracle.told import Props, Resource, declared
@@ -38,7 +38,7 @@ def said(stack: Case) -> list[Resource]:
 @given(case=cases(CLOUD))
 def test_the_rules_say_what_the_policy_says(case: Case) -> None:
     told = said(case)
-    agree(case, gcp.evaluator(told), told)
+    assert_agree(case, gcp.evaluator(told), told)
 
 
 def of(key: str, change: mutate.Change) -> mutate.Change:

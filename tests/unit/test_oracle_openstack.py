@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.oracle import mutate, openstack
-from tests.oracle.compare import agree, differences
+from tests.oracle.compare import assert_agree, differences
 from tests.oracle.configs import KEY, Case, case, cases
 from tests.oracle.told import Props, Resource, declared
 
@@ -41,7 +41,7 @@ def said(stack: Case) -> list[Resource]:
 @given(case=cases(CLOUD, resolvers=1))
 def test_the_groups_say_what_the_policy_says(case: Case) -> None:
     told = said(case)
-    agree(case, openstack.told(told).evaluator(), told)
+    assert_agree(case, openstack.told(told).evaluator(), told)
 
 
 def other_way(inputs: Props) -> Props:

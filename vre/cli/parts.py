@@ -23,11 +23,15 @@ class Part:
     """Whether it is done without being named."""
 
 
+def _building() -> list[str]:
+    """Return the groups of packages that building needs; npm may be there from elsewhere."""
+    return ["image", "operate", *([] if shutil.which("npm") else ["npm"])]
+
+
 def _packages(report: Report) -> None:
     from vre.setup import packages
 
-    npm = [] if shutil.which("npm") else ["npm"]
-    packages.ensure_packages(["hypervisor", "libvirt-module", "image", "operate", *npm], report)
+    packages.ensure_packages(["hypervisor", "libvirt-module", *_building()], report)
 
 
 def _test_packages(report: Report) -> None:
@@ -39,7 +43,7 @@ def _test_packages(report: Report) -> None:
 def _image_packages(report: Report) -> None:
     from vre.setup import packages
 
-    packages.ensure_packages(["image", "operate", *([] if shutil.which("npm") else ["npm"])], report)
+    packages.ensure_packages(_building(), report)
 
 
 def _sdk(provider: str) -> Callable[[Report], None]:
