@@ -2,8 +2,10 @@
 
 import os
 import platform
+import re
 import shutil
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from vre.artifacts.sandbox import inside
@@ -12,6 +14,8 @@ from vre.progress import Report
 from vre.run import run
 
 EPOCH = 1767225600  # 2026-01-01: no file of ours is newer, so that the same packages give the same bytes
+FIXED_TIME = {"SOURCE_DATE_EPOCH": str(EPOCH), "TZ": "UTC"}
+"""Tells programs which time to write instead of the clock's (https://reproducible-builds.org/specs/source-date-epoch/)."""
 EXCLUDED = (
     "/usr/share/man/*",
     "/usr/share/info/*",
@@ -21,6 +25,9 @@ EXCLUDED = (
     "/usr/share/lintian/*",
     "/usr/share/bug/*",
 )
+ARCHIVE = "{archive}"
+MOMENT = re.compile(r"/([0-9]{8}T[0-9]{6}Z)(?=[/\s]|$)")
+"""How a state of Debian's archive is named in its address."""
 KEPT = ("/usr/share/doc/*/copyright",)  # the licences
 
 
@@ -50,7 +57,7 @@ def bootstrap(
     part = target.with_suffix(".part.tar")
     run(
         [*command, suite, part, *sources(suite)],
-        env={"SOURCE_DATE_EPOCH": str(EPOCH)},
+        env=FIXED_TIME,
         hint="is the Debian mirror reachable? VRE_DEBIAN_MIRROR names another one",
     )
     part.rename(target)
@@ -59,11 +66,19 @@ def bootstrap(
 def sources(suite: str) -> list[str]:
     """Return the apt source lines to build from: VRE_DEBIAN_MIRROR, else this machine's own mirror, else none.
 
-    None means mmdebstrap's own default, which is Debian's.
+    `{archive}` in the mirror's address stands for `debian` and `debian-security`. None means mmdebstrap's own default,
+    which is Debian's. Raises VreError for a moment that is none.
     """
-    given = os.environ.get("VRE_DEBIAN_MIRROR", "").rstrip("/")
+    given = _given()
+    if moment():  # an old state of the archive has expired by Debian's word
+        return source_lines(suite, *_both(given), option="[check-valid-until=no] ")
     if given:
-        return source_lines(suite, given, f"{given.removesuffix('/debian')}/debian-security")
+        return source_lines(suite, *_both(given))
+    return _own(suite)
+
+
+def _own(suite: str) -> list[str]:
+    """Return the source lines of this machine's own mirror, none where it is not Debian."""
     if platform.freedesktop_os_release().get("ID") != "debian" or not shutil.which("apt-get"):
         return []
     listed = run(["apt-get", "indextargets", "--format", "$(LABEL)\t$(RELEASE)\t$(REPO_URI)"])
@@ -73,12 +88,41 @@ def sources(suite: str) -> list[str]:
     return source_lines(suite, *mirrors)
 
 
-def source_lines(suite: str, mirror: str, security: str) -> list[str]:
-    """Return the three source lines of a stable suite."""
+def moment() -> str:
+    """Return the moment of Debian's archive that is built from, as VRE_DEBIAN_MIRROR names it; empty where none is.
+
+    Raises VreError for one that is no time, or has not passed: what it will be is not known yet.
+    """
+    found = MOMENT.search(_given())
+    if found is None:
+        return ""
+    try:
+        at = datetime.strptime(found[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        at = None
+    if at is None or at > datetime.now(UTC):
+        raise VreError(
+            f"VRE_DEBIAN_MIRROR: {found[1]} is no moment that has passed", hint="write one such as 20261121T000000Z"
+        )
+    return found[1]
+
+
+def _given() -> str:
+    return os.environ.get("VRE_DEBIAN_MIRROR", "").rstrip("/")
+
+
+def _both(mirror: str) -> tuple[str, str]:
+    if ARCHIVE in mirror:
+        return mirror.replace(ARCHIVE, "debian"), mirror.replace(ARCHIVE, "debian-security")
+    return mirror, f"{mirror.removesuffix('/debian')}/debian-security"
+
+
+def source_lines(suite: str, mirror: str, security: str, *, option: str = "") -> list[str]:
+    """Return the three source lines of a stable suite. `option` is one of apt's own, for each line."""
     return [
-        f"deb {mirror} {suite} main",
-        f"deb {mirror} {suite}-updates main",
-        f"deb {security} {suite}-security main",
+        f"deb {option}{mirror} {suite} main",
+        f"deb {option}{mirror} {suite}-updates main",
+        f"deb {option}{security} {suite}-security main",
     ]
 
 
@@ -95,7 +139,20 @@ def configured_mirrors(listed: str) -> tuple[str, str] | None:
 
 
 def deb822(lines: str) -> str:
-    """Return one-line sources in the form that Debian's own images have today, checked with Debian's keys only."""
+    """Return one-line sources in the form that Debian's own images have today, checked with Debian's keys only.
+
+    A moment that an image was made from is not where its machines stay: they get VRE_DEBIAN_NEWEST, else the mirror of
+    the machine that builds. Raises VreError where neither is there.
+    """
+    if MOMENT.search(lines):
+        suite = lines.split()[-2].partition("-")[0]
+        given = os.environ.get("VRE_DEBIAN_NEWEST", "").rstrip("/")
+        lines = "\n".join(source_lines(suite, *_both(given)) if given else _own(suite))
+        if not lines:
+            raise VreError(
+                "what was made from one moment needs a mirror for its machines, and this one has none of Debian's",
+                hint="name one: VRE_DEBIAN_NEWEST=https://mirror.example.org/{archive}",
+            )
     entries = [line.split() for line in lines.splitlines() if line.startswith("deb ")]
     keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
     form = "Types: deb\nURIs: {}\nSuites: {}\nComponents: {}\nSigned-By: {}\n"

@@ -52,9 +52,12 @@ def program(name: str, store: Store | None = None, report: Report = silent) -> P
 
 
 def build_all(names: Sequence[str] = (), report: Report = silent, store: Store | None = None) -> dict[str, Path]:
-    """Return the folder of each named set (all when none is named). The sources of the next come while one is built."""
+    """Return the folder of each named set (all that a launch needs when none is named).
+
+    The sources of the next come while one is built.
+    """
     pins, kept = versions.load(), store or Store()
-    wanted = list(names or pins.programs)
+    wanted = list(names or usual(pins))
     missing = [name for name in wanted if not kept.has(f"go-{name}", inputs(name, pins))]
     with ThreadPoolExecutor(max_workers=1) as ahead:
         coming = {name: ahead.submit(_fetch_quietly, name, pins, report) for name in missing}
@@ -62,6 +65,11 @@ def build_all(names: Sequence[str] = (), report: Report = silent, store: Store |
             return {name: _in_turn(name, coming.get(name), kept, _numbered(report, missing, name)) for name in wanted}
         finally:
             ahead.shutdown(wait=False, cancel_futures=True)
+
+
+def usual(pins: Versions | None = None) -> list[str]:
+    """Return the sets of programs that a launch needs: all but those of tests alone."""
+    return [name for name, wanted in (pins or versions.load()).programs.items() if not wanted.test]
 
 
 def current() -> dict[str, Path]:
@@ -143,15 +151,7 @@ def _installed() -> Toolchain:
 def _fetched(installed: Toolchain, least: versions.Toolchain) -> Toolchain:
     """Go's releases are modules, too. The go command fetches them itself since 1.21; this way older ones can."""
     system = f"linux-{architecture()}"
-    module = f"golang.org/toolchain@v0.0.1-go{least.version}.{system}"
-    with tempfile.TemporaryDirectory() as empty:
-        said = run(
-            [installed.command, "mod", "download", "-json", module],
-            env=installed.env,
-            cwd=Path(empty),
-            hint=_remedy(least.version),
-        )
-    got = json.loads(said)
+    got = fetched(least.version, system)
     if got["Sum"] != least.sums.get(system):
         raise VreError(
             f"Go {least.version} as fetched is not what is pinned: {got['Sum']}", hint=_remedy(least.version)
@@ -159,6 +159,15 @@ def _fetched(installed: Toolchain, least: versions.Toolchain) -> Toolchain:
     root = Path(got["Dir"])
     _make_executable(root)
     return Toolchain(command=root / "bin" / "go", version=least.version, env={**installed.env, "GOROOT": str(root)})
+
+
+def fetched(version: str, system: str) -> dict[str, str]:
+    """Return what the go command says of a toolchain's module (`Dir`, `Sum`, ...), fetched where it is not here yet."""
+    installed, module = _installed(), f"golang.org/toolchain@v0.0.1-go{version}.{system}"
+    command: list[str | Path] = [installed.command, "mod", "download", "-json", module]
+    with tempfile.TemporaryDirectory() as empty:
+        got: dict[str, str] = json.loads(run(command, env=installed.env, cwd=Path(empty), hint=_remedy(version)))
+    return got
 
 
 def _make_executable(root: Path) -> None:

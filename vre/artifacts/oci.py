@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,26 @@ def gather(layouts: Mapping[str, Path], into: Path) -> None:
     (into / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}, indent=1))
 
 
+def blobs(layout: Path, digest: str) -> list[str]:
+    """Return the digests of all that an image is: its manifest, its configuration, its layers."""
+    manifest = read(layout, digest)
+    return [digest, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
+
+
+def extract(layout: Path, images: Collection[str], archive: Path) -> None:
+    """Write some images of a layout, by their digests, as a layout in a tar file."""
+    index = json.loads((layout / "index.json").read_text())
+    index["manifests"] = [each for each in index["manifests"] if each["digest"] in images]
+    wanted = {blob for each in index["manifests"] for blob in blobs(layout, each["digest"])}
+    files: dict[str, Path | bytes] = {name: layout / name for name in map(_blob, sorted(wanted))}
+    pack(archive, {**files, "oci-layout": layout / "oci-layout", "index.json": json.dumps(index).encode()})
+
+
+def _blob(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/')}"
+
+
 def read(layout: Path, digest: str) -> dict[str, Any]:
     """Return a manifest or configuration of a layout."""
-    found: dict[str, Any] = json.loads((layout / "blobs" / digest.replace(":", "/")).read_text())
+    found: dict[str, Any] = json.loads((layout / _blob(digest)).read_text())
     return found

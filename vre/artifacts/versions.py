@@ -45,6 +45,11 @@ class Program:
     files: Mapping[str, File] = field(default_factory=dict)
     # module -> folder of a package in it -> the one file that stands there instead (build/go/NAME/instead/FILE)
     instead: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    # Of the Debian package: raised when the same version is built anew, and 1 again with the next. No part of what is
+    # built, so not of what it is kept by.
+    revision: int = field(default=1, repr=False)
+    # Built when a test asks for it, and with nothing else: no part of a launch. No part of what is built, either.
+    test: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

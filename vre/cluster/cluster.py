@@ -23,6 +23,7 @@ class Cluster(pulumi.ComponentResource):
     plane: resources.ControlPlane
     base: resources.Objects
     workers: list[resources.Worker]
+    images: list[pulumi.Resource]
 
     def __init__(
         self,
@@ -38,8 +39,9 @@ class Cluster(pulumi.ComponentResource):
         super().__init__("vre:cluster:Cluster", name)
         self.control, *others = nodes
         child = ResourceOptions(parent=self)
-        self.plane = self._control_plane(name, alone=not others, child=child)
-        after = inside(child, self.control.resource, self.plane)
+        self.plane = self._control_plane(name, kubeadm.versions(images), alone=not others, child=child)
+        self.images = [image for node in nodes for image in node.images]
+        after = inside(child, self.control.resource, self.plane, *self.images)
         address = self.control.machine.ipv4
         self.base = resources.Objects(
             "cluster",
@@ -63,7 +65,9 @@ class Cluster(pulumi.ComponentResource):
         self.workers = [self._worker(node, child) for node in others]
         self.register_outputs({"version": self.plane.version})
 
-    def _control_plane(self, name: str, *, alone: bool, child: ResourceOptions) -> resources.ControlPlane:
+    def _control_plane(
+        self, name: str, versions: kubeadm.Versions, *, alone: bool, child: ResourceOptions
+    ) -> resources.ControlPlane:
         node = self.control
         key = resources.Password("etcd-key", length=64, opts=child)
         settings = resources.Files(
@@ -77,7 +81,12 @@ class Cluster(pulumi.ComponentResource):
         def config(accelerator: str) -> str:
             slow = accelerator == "tcg"
             control = kubeadm.Control(
-                name=node.machine.name, address=node.machine.ipv4, cluster=name, alone=alone, slow=slow
+                name=node.machine.name,
+                address=node.machine.ipv4,
+                cluster=name,
+                alone=alone,
+                slow=slow,
+                versions=versions,
             )
             return kubeadm.first(control)
 
@@ -86,7 +95,7 @@ class Cluster(pulumi.ComponentResource):
             machine=node.id,
             connection=node.connection,
             config=node.accelerator.apply(config),
-            opts=inside(child, node.resource, settings),
+            opts=inside(child, node.resource, settings, *node.images),
         )
 
     def _worker(self, node: Node, child: ResourceOptions) -> resources.Worker:
@@ -100,7 +109,7 @@ class Cluster(pulumi.ComponentResource):
             control=self.control.connection,
             name=node.machine.name,
             config=node.accelerator.apply(config),
-            opts=ResourceOptions.merge(child, ResourceOptions(depends_on=[node.ready, self.plane])),
+            opts=ResourceOptions.merge(child, ResourceOptions(depends_on=[node.ready, *node.images, self.plane])),
         )
 
 

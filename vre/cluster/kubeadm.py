@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,12 @@ class Control:
     alone: bool = True
     slow: bool = False
     versions: Versions = Versions()
+
+
+def versions(images: Mapping[str, str]) -> Versions:
+    """Return the versions that the control plane's images (name, `:`, tag, `@`, digest) are tagged with."""
+    tags = {name: images[name].partition("@")[0].rpartition(":")[2] for name in ("kube-apiserver", "etcd")}
+    return Versions(kubernetes=tags["kube-apiserver"], etcd=tags["etcd"])
 
 
 def first(control: Control) -> str:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import secrets
 import string
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -181,17 +182,23 @@ def taint(api: Api, name: str, taints: Sequence[Mapping[str, str]]) -> None:
 
 
 def leave(api: Api, context: Context, name: str, *, timeout: float = 180.0) -> None:
-    """Take a node out of the cluster: no new pods, those there asked to go, the node removed. Not there: done."""
+    """Take a node out of the cluster: no new pods, those there asked to go, the node removed. Not there: done.
+
+    Pods that are still there after `timeout` seconds are named, and end with the machine.
+    """
     if api.get(f"/api/v1/nodes/{name}") is None:
         return
     _merge(api, f"/api/v1/nodes/{name}", {"spec": {"unschedulable": True}})
-    for _ in range(int(timeout / 2)):
-        pods = _movable(api.items("/api/v1/pods", fieldSelector=f"spec.nodeName={name}"))
-        if not pods:
+    end = time.monotonic() + timeout
+    while pods := _movable(api.items("/api/v1/pods", fieldSelector=f"spec.nodeName={name}")):
+        told = f"{len(pods)} pods left: {', '.join(sorted(pod['metadata']['name'] for pod in pods))}"
+        if time.monotonic() > end:
+            context.report(f"draining {name}: {told}; they end with the machine")
             break
-        context.report(f"draining {name}: {len(pods)} pods left")
+        context.report(f"draining {name}: {told}")
         for pod in pods:
-            _evict(api, pod)
+            if "deletionTimestamp" not in pod["metadata"]:
+                _evict(api, pod)
         context.pause(2.0)
     api.delete({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
 

@@ -85,6 +85,7 @@ def everything(
         *namespace(STORAGE, level="privileged"),
         *namespace(INGRESS, level="privileged", dns=True),
         *closed(),
+        *_manifest("patch.yaml"),
         *policies(images, api),
         *storage(images, api, node=node),
         *dns(images, api, resolvers=resolvers),

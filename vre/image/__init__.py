@@ -7,19 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from vre import packages
 from vre.artifacts import containers as container_images
 from vre.artifacts import debian, table
 from vre.artifacts.containers import Containers
 from vre.artifacts.golang import build_all
 from vre.artifacts.store import Store
 from vre.errors import VreError
-from vre.image import bake, disk, packed, root
-from vre.image.recipe import Recipe, load
+from vre.image import bake, disk, grub, listing, packed, root
+from vre.image.recipe import Recipe, laid, load
 from vre.progress import Report
 
-RECIPE = "1"  # raised when this package makes another image from the same inputs
+RECIPE = "3"  # raised when this package makes another image from the same inputs
 DISK = "disk.qcow2"
 IMAGES = "images.json"
+PACKAGES = "packages.json"
 TAR = "root.tar"
 
 
@@ -27,53 +29,66 @@ TAR = "root.tar"
 class Image:
     """What machines are made of: a file, each container image's short name -> reference with digest, its identity.
 
-    The file is the base image (qcow2), or the software for machines that started from Debian's own image.
+    The file is the base image (qcow2), or the software for machines that started from Debian's own image. `packages` is
+    a JSON file: Debian's packages in it (name, version, architecture, source, source_version). `layout` is the folder
+    with the OCI layout that the container images came from.
     """
 
     path: Path
     images: Mapping[str, str]
     id: str
+    packages: Path
+    layout: Path
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What an image is put together from."""
+    """What an image is put together from. `packages` is a folder with those of ours."""
 
     debian: Path
+    loader: Path
     programs: Mapping[str, Path]
+    packages: Path
     containers: Containers
 
 
 def build(store: Store, report: Report, *, recipe: Recipe | None = None) -> Image:
     """Return the base image, built first where it is not in the store. Raises VreError with what failed."""
     recipe = recipe or load()
-    parts = _parts(store, report, recipe)
-    path = store.get("image", _inputs(recipe, parts), lambda folder: _assemble(folder, recipe, parts, report), report)
-    return Image(path=path / DISK, images=json.loads((path / IMAGES).read_text()), id=path.name)
+    parts = gather(store, report, recipe)
+    inputs = _inputs(recipe, parts)
+    key = store.path("image", inputs).name
+    path = store.get("image", inputs, lambda folder: assemble(folder, recipe, parts, key, report), report)
+    return _image(path, DISK, parts.containers)
 
 
 def software(store: Store, report: Report, *, recipe: Recipe | None = None) -> Image:
     """Return the software that makes a plain Debian machine one of ours, packed first where it is not in the store."""
     recipe = recipe or load()
     wanted = table.load()
-    programs = build_all(sorted(recipe.programs), report, store)
+    ours = packages.build(store, report, recipe=recipe)
     containers = container_images.build(store, report, table=wanted)
-    inputs = {**_own(recipe, programs), "containers": containers.key, "script": packed.SCRIPT.read_bytes()}
-    path = store.get(
-        "software", inputs, lambda folder: packed.pack(folder, recipe, programs, containers, report), report
-    )
-    return Image(path=path / packed.TAR, images=json.loads((path / IMAGES).read_text()), id=path.name)
+    inputs = {**_own(recipe, ours), "containers": containers.key, "script": packed.SCRIPT.read_bytes()}
+    path = store.get("software", inputs, lambda folder: packed.pack(folder, recipe, ours, containers, report), report)
+    return _image(path, packed.TAR, containers)
 
 
-def _parts(store: Store, report: Report, recipe: Recipe) -> Parts:
-    """Build what is missing side by side: packages come over the network while programs are compiled."""
+def _image(path: Path, file: str, containers: Containers) -> Image:
+    images = json.loads((path / IMAGES).read_text())
+    return Image(path=path / file, images=images, id=path.name, packages=path / PACKAGES, layout=containers.layout)
+
+
+def gather(store: Store, report: Report, recipe: Recipe) -> Parts:
+    """Return what an image is made of, building what is missing: packages come over the network while Go compiles."""
     wanted = table.load()
     sets = sorted({*recipe.programs, *(name for image in wanted.images for name in image.programs)})
     with ThreadPoolExecutor(max_workers=2) as pool:
-        packages = pool.submit(debian_root, store, report, recipe)
+        roots = pool.submit(lambda: (debian_root(store, report, recipe), grub.pieces(store, recipe.suite, report)))
         programs = pool.submit(build_all, sets, report, store)
         containers = container_images.build(store, report, table=wanted, programs=programs.result)
-        return Parts(debian=packages.result(), programs=programs.result(), containers=containers)
+        ours = packages.pack(store, recipe, programs.result(), report)
+        archive, loader = roots.result()
+        return Parts(debian=archive, loader=loader, programs=programs.result(), packages=ours, containers=containers)
 
 
 def debian_root(store: Store, report: Report, recipe: Recipe | None = None) -> Path:
@@ -83,6 +98,7 @@ def debian_root(store: Store, report: Report, recipe: Recipe | None = None) -> P
         "recipe": RECIPE,
         "suite": wanted.suite,
         "packages": " ".join(sorted((*wanted.boot, *wanted.packages))),
+        **({"moment": moment} if (moment := debian.moment()) else {}),
     }
     made = store.get("image-debian", inputs, lambda folder: root.bootstrap(folder / TAR, wanted, report), report)
     return made / TAR
@@ -97,27 +113,31 @@ def verify(image: Image, store: Store) -> None:
 
 
 def _inputs(recipe: Recipe, parts: Parts) -> dict[str, bytes | str]:
-    own = _own(recipe, parts.programs)
-    return {**own, "debian": parts.debian.parent.name, "containers": parts.containers.key}
+    own = _own(recipe, parts.packages)
+    debian_part, loader = parts.debian.parent.name, parts.loader.name
+    return {**own, "debian": debian_part, "loader": loader, "containers": parts.containers.key}
 
 
-def _own(recipe: Recipe, programs: Mapping[str, Path]) -> dict[str, bytes | str]:
+def _own(recipe: Recipe, ours: Path) -> dict[str, bytes | str]:
     files = {f"file/{path.relative_to(recipe.files)}": path.read_bytes() for path in _files(recipe.files)}
-    built = {f"programs/{name}": programs[name].name for name in recipe.programs}
-    rest = repr((recipe.programs, recipe.accounts, recipe.folders, recipe.modes, recipe.enable, recipe.mask))
-    return {"recipe": RECIPE, "rest": rest + repr(recipe.generators), **files, **built}
+    rest = repr((recipe.accounts, recipe.folders, recipe.modes, recipe.enable, recipe.mask))
+    rest += repr((recipe.overrides, recipe.generators))
+    return {"recipe": RECIPE, "rest": rest, **files, "packages": ours.name}
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    return [path for path in laid(folder) if path.is_file()]
 
 
-def _assemble(folder: Path, recipe: Recipe, parts: Parts, report: Report) -> None:
+def assemble(folder: Path, recipe: Recipe, parts: Parts, key: str, report: Report) -> None:
+    """Put the image together in an empty folder. `key` is the digest of all that goes into it: same key, same bytes."""
     work = folder / "root"
     report("unpacking Debian")
     debian.unpack(parts.debian, work)
-    root.fill(work, recipe, parts.programs, report)
+    root.fill(work, recipe, parts.packages, report)
     references = bake.bake(work, parts.containers, report)
-    disk.assemble(work, folder / DISK, report)
+    (folder / PACKAGES).write_text(listing.packages(work))
+    root.settle(work)
+    disk.assemble(work, folder / DISK, report, key=key, loader=parts.loader)
     (folder / IMAGES).write_text(bake.listing(references))
     shutil.rmtree(work)

@@ -5,6 +5,7 @@ writes is `done`, which holds the identity that it was given.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -35,8 +36,13 @@ def main(identity: str) -> None:
             run("useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", account)
     for name, (mode, owner) in task["folders"].items():
         run("install", "--directory", "--mode", mode, "--owner", owner, "--group", owner, f"/{name}")
+    for command in task["overrides"]:
+        run(*command)
     run("systemctl", "daemon-reload")
     run("systemctl", "stop", *STOPPED)
+    say("installing our packages")
+    run("dpkg", "--install", *map(str, sorted((HOME / "packages").glob("*.deb"))))
+    shutil.rmtree(HOME / "packages")
     say("importing the container images")
     LAYOUT.unlink(missing_ok=True)
     LAYOUT.symlink_to(HOME / "layout")
@@ -44,10 +50,14 @@ def main(identity: str) -> None:
     LAYOUT.unlink()
     shutil.rmtree(HOME / "layout")
     say("starting services")
+    if shutil.which("update-grub"):
+        run("update-grub")  # what the kernel is told, from the next start on
+    run("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/vre.conf")
     run("systemctl", "restart", "systemd-modules-load.service", "systemd-sysctl.service", "systemd-journald.service")
     run("sshd", "-t")
     run("systemctl", "enable", "--now", *task["enable"])
     run("systemctl", "reload", "ssh.service")
+    os.sync()  # what it stands for is on the disk before it
     (HOME / "done").write_text(f"{identity}\n")
 
 

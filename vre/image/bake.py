@@ -1,16 +1,28 @@
 """Container images into the root's containerd, on this machine: seconds here, minutes inside an emulated guest."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
+from vre.artifacts import debian
 from vre.artifacts.containers import Containers
 from vre.artifacts.sandbox import inside
-from vre.image import importer
+from vre.image import bolt, importer
 from vre.progress import Report
 
 NAMES = "usr/share/vre/images.json"
-VOLATILE = ("io.containerd.runtime.v1.linux", "io.containerd.runtime.v2.task", "tmpmounts")
+HOME = "var/lib/containerd"
+# What is of the moment, and containerd's identity, which must not be the same on two machines.
+VOLATILE = (
+    "io.containerd.runtime.v1.linux",
+    "io.containerd.runtime.v2.task",
+    "tmpmounts",
+    "io.containerd.grpc.v1.introspection",
+)
+SNAPSHOTTER = "io.containerd.snapshotter.v1.overlayfs"
+DATABASES = ("io.containerd.metadata.v1.bolt/meta.db", f"{SNAPSHOTTER}/metadata.db")
+BLOCK = 4096
 
 
 def bake(root: Path, containers: Containers, report: Report) -> dict[str, str]:
@@ -23,12 +35,43 @@ def bake(root: Path, containers: Containers, report: Report) -> dict[str, str]:
         stdin=Path(importer.__file__).read_text(),
     )
     for name in VOLATILE:
-        shutil.rmtree(root / "var/lib/containerd" / name, ignore_errors=True)
+        shutil.rmtree(root / HOME / name, ignore_errors=True)
+    settle(root / HOME)
     references = {short: f"{name}@{containers.digests[short]}" for short, name in containers.names.items()}
     target = root / NAMES
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(listing(references))
     return references
+
+
+def settle(home: Path) -> None:
+    """Write containerd's databases anew, so that the same images give the same bytes: no clock, no order of events."""
+    for name in DATABASES:
+        found = bolt.timed(bolt.load(home / name), debian.EPOCH)
+        (home / name).write_bytes(bolt.write(_sized(found, home / SNAPSHOTTER / "snapshots")))
+
+
+def _sized(bucket: bolt.Bucket, snapshots: Path) -> bolt.Bucket:
+    """Set each snapshot's size by its files, not by the blocks that this file system happened to give them."""
+    items = {
+        key: _sized(value, snapshots) if isinstance(value, bolt.Bucket) else value
+        for key, value in bucket.items.items()
+    }
+    number = items.get(b"id")
+    if isinstance(number, bytes) and b"size" in items:
+        items[b"size"] = bolt.varint(2 * used(snapshots / str(bolt.unvarint(number)) / "fs"))  # signed: doubled
+    return bolt.Bucket(items=items, sequence=bucket.sequence)
+
+
+def used(folder: Path) -> int:
+    """Return the bytes of a folder's files in whole blocks, each file once however many names it has."""
+    found = {file.stat().st_ino: file.stat().st_size for file in _files(folder)}
+    return sum(-(-size // BLOCK) * BLOCK for size in found.values())
+
+
+def _files(folder: Path) -> list[Path]:
+    paths = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
+    return [path for path in paths if not path.is_symlink() and path.is_file()]
 
 
 def names(containers: Containers) -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ import logging
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +20,31 @@ from vre.progress import Report
 from vre.run import Process, begin, run
 
 USER = "vre"
-FIRMWARE = Path("/usr/share/OVMF")
+OVMF = Path("/usr/share/OVMF")
 META = "instance-id: boot-test\nlocal-hostname: boot-test\n"
 POLL = 0.5  # seconds between two tries to get in
 CONSOLE_TAIL = 40  # lines of the console shown when a guest does not come up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Firmware:
+    """What starts the machine: UEFI's code and the variables it begins with, or none of both, which is a BIOS.
+
+    `guarded` firmware keeps its variables from the system, which Secure Boot rests on; QEMU calls that SMM.
+    """
+
+    code: str = ""
+    variables: str = ""
+    guarded: bool = False
+
+
+FIRMWARE: Mapping[str, Firmware] = {
+    "bios": Firmware(),
+    "uefi": Firmware(code="OVMF_CODE_4M.fd", variables="OVMF_VARS_4M.fd"),
+    # The variables hold Microsoft's keys, as a machine that is bought has them.
+    "secure": Firmware(code="OVMF_CODE_4M.secboot.fd", variables="OVMF_VARS_4M.ms.fd", guarded=True),
+}
+"""Each firmware that a guest can be started with, by its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +134,15 @@ def boot(
     size: str = "12G",
     open_network: bool = False,
     khz: int = 0,
+    firmware: str = "uefi",
 ) -> Iterator[Guest]:
     """Boot a throw-away copy of `disk` (its changes and all else go into `folder`) and end it afterwards.
 
-    `memory` is in MiB, `khz` the frequency of this machine's time stamp counter where it is known. Emulated, with 2
-    processors, as slow as it gets anywhere.
+    `memory` is in MiB, `khz` the frequency of this machine's time stamp counter where it is known, `firmware` one of
+    FIRMWARE. Emulated, with 2 processors, as slow as it gets anywhere. Raises VreError for an unknown firmware.
     """
+    if firmware not in FIRMWARE:
+        raise VreError(f"there is no firmware {firmware}", hint=f"there are {', '.join(FIRMWARE)}")
     folder.mkdir(parents=True, exist_ok=True)
     host, person = new_key(), new_key()
     key = folder / "key"
@@ -126,10 +150,11 @@ def boot(
     key.write_text(person.private)
     seed(folder / "seed.img", user_data(host, person))
     run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", disk.resolve(), "-F", "qcow2", folder / "disk.qcow2", size])
-    shutil.copy(FIRMWARE / "OVMF_VARS_4M.fd", folder / "vars.fd")
+    if FIRMWARE[firmware].variables:
+        shutil.copy(OVMF / FIRMWARE[firmware].variables, folder / "vars.fd")
     port = _free_port()
     report("the guest starts")
-    words = qemu(folder, port=port, memory=memory, open_network=open_network, khz=khz)
+    words = qemu(folder, port=port, memory=memory, open_network=open_network, khz=khz, firmware=firmware)
     process = begin(words, output=folder / "qemu.log")
     begun = time.monotonic()
     try:
@@ -139,22 +164,35 @@ def boot(
         process.wait()
 
 
-def qemu(folder: Path, *, port: int, memory: int, open_network: bool, khz: int = 0) -> Sequence[str]:
-    """Return QEMU's command: q35, UEFI, two emulated processors, a network that only lets us in through `port`."""
+def qemu(
+    folder: Path, *, port: int, memory: int, open_network: bool, khz: int = 0, firmware: str = "uefi"
+) -> Sequence[str]:
+    """Return QEMU's command: q35, two emulated processors, a network that only lets us in through `port`."""
     processor = ",".join(("max", *(f"{name}=off" for name in LACKING)))
-    flash = "if=pflash,format=raw,unit"
+    machine = "q35,smm=on" if FIRMWARE[firmware].guarded else "q35"
     network = f"user,id=net0,ipv6=off,hostfwd=tcp:127.0.0.1:{port}-:22,restrict={'off' if open_network else 'on'}"
     return [
         *("setpriv", "--pdeathsig", "TERM"),  # no guest outlives us, however we end
-        *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", processor),
+        *("qemu-system-x86_64", "-machine", machine, "-accel", "tcg,thread=multi", "-cpu", processor),
         *("-smbios", f"type=11,value={steady(khz)}"),
         *("-smp", "2", "-m", str(memory), "-display", "none", "-nodefaults"),
-        *("-drive", f"{flash}=0,readonly=on,file={FIRMWARE / 'OVMF_CODE_4M.fd'}"),
-        *("-drive", f"{flash}=1,file={folder / 'vars.fd'}"),
+        *_flash(FIRMWARE[firmware], folder / "vars.fd"),
         *("-drive", f"if=virtio,format=qcow2,discard=unmap,file={folder / 'disk.qcow2'}"),
         *("-drive", f"if=virtio,format=raw,readonly=on,file={folder / 'seed.img'}"),
         *("-netdev", network, "-device", "virtio-net-pci,netdev=net0,romfile="),
         *("-device", "virtio-rng-pci", "-serial", f"file:{folder / 'console.log'}"),
+    ]
+
+
+def _flash(firmware: Firmware, variables: Path) -> Sequence[str]:
+    if not firmware.code:
+        return []
+    words = ["-global", "driver=cfi.pflash01,property=secure,value=on"] if firmware.guarded else []
+    flash = "if=pflash,format=raw,unit"
+    return [
+        *words,
+        *("-drive", f"{flash}=0,readonly=on,file={OVMF / firmware.code}"),
+        *("-drive", f"{flash}=1,file={variables}"),
     ]
 
 

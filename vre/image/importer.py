@@ -14,6 +14,8 @@ LAYOUT = Path("/run/layout")
 SOCKET = Path("/run/containerd/containerd.sock")
 SETTINGS = 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
 PATIENCE = 60.0  # seconds until containerd must answer
+# Nobody reads an image's compressed layers once it is unpacked. By this option manifests do not hold on to them.
+IMPORT = ("ctr", "--namespace", "k8s.io", "images", "import", "--local", "--discard-unpacked-layers", "-")
 PINNED = "io.cri-containerd.pinned=pinned"  # the kubelet's clean-up leaves these alone: they cannot be pulled again
 
 
@@ -34,9 +36,10 @@ def main(names: dict[str, list[str]]) -> None:
             if daemon.poll() is not None or time.monotonic() > limit:
                 sys.exit("containerd did not start")
             time.sleep(0.05)
-        tar = subprocess.Popen(["tar", "--create", "--directory", str(LAYOUT), "."], stdout=subprocess.PIPE)
-        words = ["ctr", "--namespace", "k8s.io", "images", "import", "--local", "-"]
-        done = subprocess.run(words, stdin=tar.stdout, capture_output=True, text=True, check=False)
+        tar = subprocess.Popen(
+            ["tar", "--create", "--sort=name", "--directory", str(LAYOUT), "."], stdout=subprocess.PIPE
+        )
+        done = subprocess.run(IMPORT, stdin=tar.stdout, capture_output=True, text=True, check=False)
         if tar.wait() or done.returncode:
             sys.exit(f"the import failed: {done.stderr.strip()}")
         for name, others in names.items():
@@ -44,6 +47,7 @@ def main(names: dict[str, list[str]]) -> None:
                 ctr("images", "tag", name, other)
             for each in [name, *others]:
                 ctr("images", "label", each, PINNED)
+        ctr("content", "prune", "references")  # at once, not when containerd next finds the time
     finally:
         daemon.terminate()
         daemon.wait()

@@ -2,11 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 from vre.artifacts.containers import Containers
-from vre.image import bake, importer, root
+from vre.image import bake, importer, listing, root
 from vre.image.recipe import Recipe
 from vre.progress import Report
 from vre.run import run
@@ -17,8 +16,8 @@ HOME = "var/lib/vre/software"
 SCRIPT = Path(__file__).with_name("adopt.py")
 
 
-def pack(folder: Path, recipe: Recipe, programs: Mapping[str, Path], containers: Containers, report: Report) -> None:
-    """Write the archive into `folder`: files and programs in their places, container images beside the script."""
+def pack(folder: Path, recipe: Recipe, packages: Path, containers: Containers, report: Report) -> None:
+    """Write the archive into `folder`: files in their places, packages and container images beside the script."""
     report("packing the software of machines")
     tree = folder / "tree"
     home = tree / HOME
@@ -26,7 +25,7 @@ def pack(folder: Path, recipe: Recipe, programs: Mapping[str, Path], containers:
     root.lay(tree, recipe)
     for name in [name for name in _names(tree) if name.startswith(recipe.boot_files)]:
         (tree / name).unlink()
-    root.place(tree, recipe, programs)
+    shutil.copytree(packages, home / "packages", copy_function=_link)
     shutil.copytree(containers.layout, home / "layout", copy_function=_link)
     for script in (SCRIPT, Path(importer.__file__)):
         shutil.copyfile(script, home / script.name)
@@ -35,6 +34,7 @@ def pack(folder: Path, recipe: Recipe, programs: Mapping[str, Path], containers:
     (tree / bake.NAMES).parent.mkdir(parents=True)
     for place in (tree / bake.NAMES, folder / Path(bake.NAMES).name):
         place.write_text(bake.listing(references))
+    (folder / "packages.json").write_text(listing.text(""))  # Debian's packages are the machine's own
     owner = ["--owner=0", "--group=0", "--numeric-owner", "--sort=name", "--mtime=@0"]
     run(["tar", "--create", "--zstd", *owner, "--directory", tree, "--file", folder / TAR, "."], timeout=1800)
     shutil.rmtree(tree)
@@ -45,6 +45,7 @@ def task(recipe: Recipe, containers: Containers) -> dict[str, object]:
     return {
         "accounts": list(recipe.accounts),
         "folders": {name: [f"{each.mode:04o}", each.owner] for name, each in recipe.folders.items()},
+        "overrides": root.overrides(recipe),
         "enable": list(recipe.enable),
         "images": bake.names(containers),
     }

@@ -13,10 +13,14 @@ from vre.errors import VreError
 
 @dataclass(frozen=True, kw_only=True)
 class Programs:
-    """Programs of one set built from source: the folder they are put in, and which of them when not all."""
+    """Programs of one set built from source: the folder they are put in, and which of them when not all.
+
+    `package` is the Debian package that they are in together; without, each is in one of its own name.
+    """
 
     folder: str
     only: tuple[str, ...] = ()
+    package: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +36,7 @@ class Recipe:
     """The base image's parts. `files` is a tree laid into it as it is, `generators` those of systemd that are off.
 
     `boot` are the packages that a disk needs to start, `boot_files` how the names of the files for that begin: neither
-    is for a machine that started from somebody else's image.
+    is for a machine that started from somebody else's image. `overrides` are modes of Debian's own files.
     """
 
     suite: str
@@ -44,6 +48,7 @@ class Recipe:
     accounts: tuple[str, ...] = ()
     folders: Mapping[str, Folder] = field(default_factory=dict)
     modes: Mapping[str, int] = field(default_factory=dict)
+    overrides: Mapping[str, int] = field(default_factory=dict)
     enable: tuple[str, ...] = ()
     mask: tuple[str, ...] = ()
     generators: tuple[str, ...] = ()
@@ -63,6 +68,11 @@ def load(folder: Path | None = None) -> Recipe:
     return recipe
 
 
+def laid(files: Path) -> list[Path]:
+    """Return files and folders that are laid into the image, in order: not what Python keeps beside its programs."""
+    return sorted(path for path in files.rglob("*") if "__pycache__" not in path.parts)
+
+
 def _recipe(table: Mapping[str, Any], files: Path) -> Recipe:
     return Recipe(
         suite=table["suite"],
@@ -71,7 +81,7 @@ def _recipe(table: Mapping[str, Any], files: Path) -> Recipe:
         boot_files=tuple(table.get("boot-files", ())),
         files=files,
         programs={
-            name: Programs(folder=entry["folder"], only=tuple(entry.get("only", ())))
+            name: Programs(folder=entry["folder"], only=tuple(entry.get("only", ())), package=entry.get("package", ""))
             for name, entry in table.get("programs", {}).items()
         },
         accounts=tuple(table.get("accounts", ())),
@@ -80,6 +90,7 @@ def _recipe(table: Mapping[str, Any], files: Path) -> Recipe:
             for name, entry in table.get("folders", {}).items()
         },
         modes={name: int(mode, 8) for name, mode in table.get("modes", {}).items()},
+        overrides={name: int(mode, 8) for name, mode in table.get("overrides", {}).items()},
         enable=tuple(table.get("enable", ())),
         mask=tuple(table.get("mask", ())),
         generators=tuple(table.get("generators", ())),

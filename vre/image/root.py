@@ -2,17 +2,29 @@
 
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 from vre.artifacts import debian
 from vre.artifacts.sandbox import inside
 from vre.errors import VreError
-from vre.image.recipe import Recipe
+from vre.image.recipe import Recipe, laid
 from vre.progress import Report
 
 BOOT = "efi"  # where the ESP is mounted; its files are moved out of the root by vre/image/disk.py
-LOADER = "usr/lib/systemd/boot/efi"
+LENT = "/run/packages"
+LOADER = "usr/lib/systemd/boot/efi/systemd-bootx64.efi.signed"
+SHIM_HOOK = "/var/lib/dpkg/info/systemd-boot.postinst"
+"""Debian's own: puts the signed shim where firmware looks for it, now and whenever a package brings a newer one."""
+# The folder stands for the ESP, which must be a mount point: there is no such partition yet.
+ESP = {
+    "SYSTEMD_RELAX_ESP_CHECKS": "1",
+    "SYSTEMD_RELAX_XBOOTLDR_CHECKS": "1",
+    "SYSTEMD_ESP_PATH": f"/{BOOT}",
+    **debian.FIXED_TIME,
+    "BOOT_MNT": f"/{BOOT}",
+}
+STARTED = ("EFI/BOOT/BOOTX64.efi", "EFI/debian/shimx64.efi", "EFI/systemd/systemd-bootx64.efi", "grub/grub.cfg")
+MEASURE = "usr/lib/vre/integrity.py"
 # What must not be the same on two machines, or says where the image was built.
 PERSONAL = ("etc/ssh/ssh_host_*", "var/lib/systemd/random-seed", "var/log/*.log", "var/log/apt/*")
 
@@ -24,17 +36,22 @@ def bootstrap(target: Path, recipe: Recipe, report: Report) -> None:
     )
 
 
-def fill(root: Path, recipe: Recipe, programs: Mapping[str, Path], report: Report) -> None:
-    """Lay files and programs into an unpacked root, make accounts and folders, and write the kernel's boot entries."""
+def fill(root: Path, recipe: Recipe, packages: Path | None, report: Report) -> None:
+    """Lay our files and packages into an unpacked root, make accounts and folders, and write the boot entries."""
     report("our files and programs")
     lay(root, recipe)
-    place(root, recipe, programs)
+    if packages:
+        install(root, packages)
     for account in recipe.accounts:
         inside(
-            root, ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", account]
+            root,
+            ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", account],
+            env=debian.FIXED_TIME,
         )
     for name, folder in recipe.folders.items():
         _folder(root, name, folder.mode, folder.owner)
+    for command in overrides(recipe):
+        inside(root, command)
     inside(root, ["systemctl", "enable", *recipe.enable])
     inside(root, ["systemctl", "mask", *recipe.mask])
     for generator in recipe.generators:
@@ -43,12 +60,16 @@ def fill(root: Path, recipe: Recipe, programs: Mapping[str, Path], report: Repor
     report("initrd and boot entries")
     boot_entries(root)
     forget(root)
+    if (root / MEASURE).exists():
+        report("measuring programs and settings")
+        inside(root, ["python3", "-c", f"import runpy; runpy.run_path('/{MEASURE}')['take']()"])
+    settle(root)
     inside(root, ["/usr/lib/systemd/systemd-update-done"])  # or ldconfig, sysusers and more run at the first start
 
 
 def lay(root: Path, recipe: Recipe) -> None:
     """Copy the files as they are, owned by root, with the modes that the recipe names."""
-    for source in sorted(recipe.files.rglob("*")):
+    for source in laid(recipe.files):
         name = str(source.relative_to(recipe.files))
         target = root / name
         if source.is_dir():
@@ -59,14 +80,16 @@ def lay(root: Path, recipe: Recipe) -> None:
         target.chmod(recipe.modes.get(name, 0o755 if os.access(source, os.X_OK) else 0o644))
 
 
-def place(root: Path, recipe: Recipe, programs: Mapping[str, Path]) -> None:
-    """Copy the programs built from source to where the recipe wants each set."""
-    for source, wanted in recipe.programs.items():
-        folder = root / wanted.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in wanted.only or sorted(file.name for file in programs[source].iterdir()):
-            shutil.copyfile(programs[source] / name, folder / name)
-            (folder / name).chmod(0o755)
+def install(root: Path, packages: Path) -> None:
+    """Install every package of a folder: from then on dpkg knows them, and apt upgrades them like all others."""
+    names = [f"{LENT}/{file.name}" for file in sorted(packages.glob("*.deb"))]
+    inside(root, ["dpkg", "--install", *names], lend={LENT: packages}, env={"DEBIAN_FRONTEND": "noninteractive"})
+
+
+def overrides(recipe: Recipe) -> list[list[str]]:
+    """Return the commands that give Debian's own files other modes, kept by dpkg over every upgrade. Pure."""
+    words = ["dpkg-statoverride", "--update", "--force-statoverride-add", "--add", "root", "root"]
+    return [[*words, f"{mode:04o}", f"/{name}"] for name, mode in recipe.overrides.items()]
 
 
 def _off(unit: Path) -> None:
@@ -88,17 +111,24 @@ def boot_entries(root: Path) -> None:
     if len(versions) != 1:
         raise VreError(f"the root has {len(versions)} kernels instead of one", hint="one kernel package is wanted")
     version = versions[0]
-    inside(root, ["update-initramfs", "-c", "-k", version])
-    # The folder stands for the ESP, which must be a mount point: there is no such partition yet.
-    environment = {"SYSTEMD_RELAX_ESP_CHECKS": "1", "SYSTEMD_RELAX_XBOOTLDR_CHECKS": "1", "BOOT_MNT": f"/{BOOT}"}
-    command = ["kernel-install", f"--esp-path=/{BOOT}", f"--boot-path=/{BOOT}", "--make-entry-directory=yes", "add"]
+    inside(root, ["update-initramfs", "-c", "-k", version], env=debian.FIXED_TIME)
     mounted = {f"/{BOOT}": root / BOOT}
-    inside(root, [*command, version, f"/boot/vmlinuz-{version}"], share=mounted, env=environment)
-    loader = next((root / LOADER).glob("systemd-bootx64.efi*"))
-    for name in ("EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi"):
-        target = root / BOOT / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(loader, target)
+    command = ["kernel-install", f"--esp-path=/{BOOT}", f"--boot-path=/{BOOT}", "--make-entry-directory=yes", "add"]
+    inside(root, [*command, version, f"/boot/vmlinuz-{version}"], share=mounted, env=ESP)
+    target = root / BOOT / "EFI/systemd/systemd-bootx64.efi"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(root / LOADER, target)
+    inside(root, [SHIM_HOOK, "triggered", "/usr/lib/shim"], share=mounted, env=ESP)
+    missing = [name for name in STARTED if not (root / BOOT / name).is_file()]
+    if missing:
+        raise VreError(f"the ESP lacks {', '.join(missing)}", hint="what do systemd-boot's and shim's packages do now?")
+
+
+def settle(root: Path) -> None:
+    """Give every file that this build wrote the same time: no file is newer than Debian's packages may be."""
+    for path in [*root.rglob("*"), root]:
+        if path.lstat().st_mtime > debian.EPOCH:
+            os.utime(path, (debian.EPOCH, debian.EPOCH), follow_symlinks=False)
 
 
 def forget(root: Path) -> None:
