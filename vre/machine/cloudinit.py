@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from typing import Any
 
@@ -11,6 +11,8 @@ from vre.template import render_template
 
 DATA = "/var/lib/vre/data"
 """Where the data disk is mounted."""
+RESOLVED = "/etc/systemd/resolved.conf.d/vre.conf"
+"""Name servers that are named, in place of those that the network names (resolved.conf(5))."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,9 @@ class Boot:
 
     `addresses` carry their prefix length (`192.168.77.10/24`), and are none where the cloud's DHCP gives them;
     `gateways` are bare addresses. `data_device` is the data disk's path, empty for none. `upgrade` patches every
-    package before anything else. `packages` are those that a machine lacks which started from Debian's own image.
+    package before anything else, `tested` to the state of Debian's archive that was tested; a machine that started from
+    Debian's own image cannot read yet which that is, and takes the newest. `packages` are those that a machine lacks
+    which started so.
     """
 
     name: str
@@ -45,6 +49,9 @@ class Boot:
     security_mirror: str = ""
     data_device: str = ""
     upgrade: bool = True
+    tested: bool = False
+    files: Mapping[str, str] = field(default_factory=dict)
+    """More files by their paths, for anybody to read."""
     packages: Sequence[str] = ()
 
 
@@ -93,6 +100,7 @@ def _values(boot: Boot) -> dict[str, Any]:
         "firewall_unit": _template("firewall.service"),
         "mirror": boot.mirror,
         "sources": sources(boot.mirror, boot.security_mirror),
+        "files": dict(boot.files),
         "time_servers": list(boot.time_servers),
         "timesyncd": f"[Time]\nNTP={' '.join(boot.time_servers)}\n",
         "data_device": boot.data_device,
@@ -106,7 +114,14 @@ def _values(boot: Boot) -> dict[str, Any]:
 def first_boot(boot: Boot) -> str:
     """Return the script that a machine runs once, at its first boot."""
     packages = " ".join(boot.packages)
-    return _template("first-boot.sh", upgrade=boot.upgrade, data_device=boot.data_device, packages=packages)
+    return _template(
+        "first-boot.sh",
+        upgrade=boot.upgrade,
+        tested=boot.tested and not packages,
+        data_device=boot.data_device,
+        packages=packages,
+        resolved=RESOLVED in boot.files,
+    )
 
 
 def hosts(nodes: Mapping[str, Sequence[str]]) -> str:
@@ -114,6 +129,11 @@ def hosts(nodes: Mapping[str, Sequence[str]]) -> str:
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
     lines += [f"{_bare(address)} {name}" for name, addresses in nodes.items() for address in addresses]
     return "\n".join(lines) + "\n"
+
+
+def resolved(servers: Sequence[str]) -> dict[str, str]:
+    """Return the file that names the name servers for everything, whatever DHCP says; none where none are named."""
+    return {RESOLVED: f"[Resolve]\nDNS={' '.join(servers)}\nDomains=~.\n"} if servers else {}
 
 
 def sources(mirror: str, security: str) -> str:
@@ -128,7 +148,8 @@ def sources(mirror: str, security: str) -> str:
 
 def data_mount(device: str) -> str:
     """Return the line of /etc/fstab for the data disk; systemd makes the file system when the disk is still empty."""
-    options = "nosuid,nodev,noatime,x-systemd.makefs,x-systemd.growfs,x-systemd.device-timeout=60s"
+    wait = "x-systemd.device-timeout=300s"  # a cloud attaches the disk after the machine has started
+    options = f"nosuid,nodev,noatime,x-systemd.makefs,x-systemd.growfs,{wait}"
     return f"{device} {DATA} ext4 {options} 0 2\n"
 
 

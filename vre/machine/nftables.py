@@ -67,8 +67,9 @@ def _input(policy: Policy, role: Role, site: Site) -> Iterator[str]:
         yield f"{pods} queue num {QUEUE} {_why('pods to the API: as their network policies say')}"
     yield f"iifname {_set(POD_LINKS)} drop"
     for rule in policy.into(role):
-        if not rule.forwarded:
-            for match in _addresses("saddr", policy.of(rule.origin)):
+        for match in _addresses("saddr", policy.of(rule.origin)):
+            # Pods have IPv4 only: what is mapped to one over IPv4 is answered by the machine over IPv6.
+            if not rule.forwarded or match.startswith("ip6 "):
                 yield f"{match} {rule.protocol} dport {rule.ports} accept {_why(rule.why)}"
 
 
@@ -101,11 +102,10 @@ def _mapped(policy: Policy, rule: Rule, site: Site) -> Iterator[str]:
 
     So a node port or host port opened in the cluster, or a service's own address, stays closed from outside.
     """
-    for match in _addresses("saddr", policy.of(rule.origin)):
-        family = match.split()[0]
-        own = [address for address in site.addresses if _family(ip_address(address).version) == family]
+    own = [address for address in site.addresses if ip_address(address).version == 4]
+    for match in _addresses("saddr", [each for each in policy.of(rule.origin) if each.version == 4]):
         if own:
-            asked = f"ct original {family} daddr {_set(own)} ct original proto-dst {rule.ports}"
+            asked = f"ct original ip daddr {_set(own)} ct original proto-dst {rule.ports}"
             links = f"iifname != {_set(POD_LINKS)} oifname {_set(POD_LINKS)}"
             yield f"{links} ct status dnat meta l4proto {rule.protocol} {asked} {match} accept {_why(rule.why)}"
 

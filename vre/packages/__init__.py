@@ -1,0 +1,59 @@
+"""The programs that we build, as Debian packages: dpkg knows them, apt upgrades them, like everything else there."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from vre.artifacts import versions
+from vre.artifacts.golang import architecture, build_all
+from vre.artifacts.store import Store
+from vre.image.recipe import Programs, Recipe, load
+from vre.packages import deb
+from vre.packages.deb import Package
+from vre.progress import Report
+
+RECIPE = "1"  # raised when the same programs are to be packed in another way
+AFTER = {"kubelet": "systemctl try-restart kubelet.service"}
+"""What is done after an upgrade. The pods live on; the unit's settings are files of the image, not of the package."""
+
+
+def build(store: Store, report: Report, *, recipe: Recipe | None = None) -> Path:
+    """Return the folder with every package of ours, made first where it is not in the store."""
+    wanted = recipe or load()
+    programs = build_all(sorted(wanted.programs), report, store)
+    return pack(store, wanted, programs, report)
+
+
+def pack(store: Store, recipe: Recipe, programs: Mapping[str, Path], report: Report) -> Path:
+    """Return the folder with the packages of these built programs."""
+    pins = versions.load()
+    found = list(packages(recipe, programs, pins))
+    inputs: dict[str, bytes | str] = {f"programs/{name}": programs[name].name for name in recipe.programs}
+    inputs |= {"recipe": RECIPE, "packages": repr([(each.name, each.version, each.after) for each in found])}
+
+    def make(folder: Path) -> None:
+        for each in found:
+            report(f"package {each.name} {each.version}")
+            deb.write(each, folder)
+
+    return store.get("packages", inputs, make, report)
+
+
+def packages(recipe: Recipe, programs: Mapping[str, Path], pins: versions.Versions) -> Iterator[Package]:
+    """Yield what is packed: each set of programs by its own name, or each of its programs by theirs."""
+    for source, wanted in recipe.programs.items():
+        pinned = pins.program(source)
+        for name, parts in _named(wanted, programs[source]).items():
+            yield Package(
+                name=name,
+                version=f"{pinned.version.removeprefix('v')}-{pinned.revision}",
+                architecture=architecture(),
+                files={f"{wanted.folder}/{part}": programs[source] / part for part in parts},
+                description=f"{', '.join(parts)}, built from {pinned.module}",
+                homepage=f"https://pkg.go.dev/{pinned.module}@{pinned.version}",
+                after=AFTER.get(name, ""),
+            )
+
+
+def _named(wanted: Programs, built: Path) -> dict[str, list[str]]:
+    parts = list(wanted.only) or sorted(file.name for file in built.iterdir())
+    return {wanted.package: parts} if wanted.package else {part: [part] for part in parts}
