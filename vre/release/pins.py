@@ -1,0 +1,226 @@
+"""How far what is pinned is behind its makers: asked of each registry through its ordinary client.
+
+Patch versions flow, minor ones are held: raising those is a decision of a person.
+"""
+
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+
+from vre.artifacts import golang, versions
+from vre.errors import VreError
+from vre.paths import project
+from vre.progress import Report
+from vre.run import run
+
+IMAGES = Path("vre/services/jupyter/image")
+LOCKS = (IMAGES / "hub" / "requirements.in", IMAGES / "notebook" / "requirements.in")
+OVERRIDES = IMAGES / "overrides.in"
+PROXY = IMAGES / "proxy"
+TOOLCHAIN = "Go toolchain"
+PYTHON = "3.13"
+"""Of Debian 13, in which the container images' environments live."""
+COMPILE = ("pip", "compile", "--quiet", "--upgrade", "--no-header", "--no-emit-index-url", "--generate-hashes")
+PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """Something that is pinned: at which version, the newest of the same minor, and the newest at all.
+
+    `fault` says why that could not be asked.
+    """
+
+    kind: str
+    name: str
+    pinned: str
+    patch: str
+    newest: str
+    fault: str = ""
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is a newer patch."""
+        return self.patch != self.pinned
+
+
+def look(report: Report) -> list[Pin]:
+    """Return every pin. Raises VreError when a whole registry cannot be asked."""
+    return [*_toolchain(report), *_go(report), *_python(report), *_node(report)]
+
+
+def newest(pinned: str, there: Iterable[str]) -> tuple[str, str]:
+    """Return the newest stable version of the same minor as `pinned`, and the newest stable one. Pure."""
+    own = Version(pinned)
+    known = [(version, text) for text in (*there, pinned) if (version := _stable(text)) and version >= own]
+    same = [each for each in known if each[0].release[:2] == own.release[:2]]
+    return max(same)[1], max(known)[1]
+
+
+def _stable(text: str) -> Version | None:
+    try:
+        found = Version(text)
+    except InvalidVersion:
+        return None
+    return None if found.is_prerelease else found
+
+
+def _toolchain(report: Report) -> Iterator[Pin]:
+    """Go itself: the go command knows it as a module called `go`, but only outside of other modules."""
+    report("Go itself")
+    go, own = golang.toolchain(), versions.load().toolchain.version
+    with tempfile.TemporaryDirectory() as empty:
+        told = run([go.command, "list", "-m", "-versions", "go"], env=go.env, cwd=Path(empty))
+    patch, latest = newest(own, told.split()[1:])
+    yield Pin(kind=TOOLCHAIN, name="go", pinned=own, patch=patch, newest=latest)
+
+
+def _go(report: Report) -> Iterator[Pin]:
+    go = golang.toolchain()
+    for name, program in versions.load().programs.items():
+        report(f"Go: {name}")
+        command: list[str | Path] = [go.command, "list", "-mod=mod", "-m", "-versions", program.module]
+        own = program.version
+        try:
+            told = run(command, env=go.env, cwd=versions.modules() / name)
+        except VreError as error:
+            yield Pin(kind="Go", name=name, pinned=own, patch=own, newest=own, fault=error.message.splitlines()[-1])
+            continue
+        patch, latest = newest(own, told.split()[1:])
+        yield Pin(kind="Go", name=name, pinned=own, patch=patch, newest=latest)
+
+
+def _python(report: Report) -> Iterator[Pin]:
+    for source in LOCKS:
+        report(f"Python: {source.parent.name}")
+        wanted = loosened((project() / source).read_text())
+        command: list[str | Path] = [_uv(), *COMPILE, "--python-version", PYTHON, "--override", OVERRIDES, "-"]
+        after = locked(run(command, stdin=wanted, cwd=project(), hint="is the Python index reachable?"))
+        for name, pinned in locked((project() / source).with_suffix(".txt").read_text()).items():
+            there = after.get(name, pinned)
+            newer = there if Version(there) > Version(pinned) else pinned
+            yield Pin(kind=f"Python ({source.parent.name})", name=name, pinned=pinned, patch=newer, newest=newer)
+
+
+def loosened(text: str) -> str:
+    """Return requirements in which patches of what is named flow, and with them all that they need. Pure."""
+    return re.sub(r"^([A-Za-z0-9._-]+)==", r"\1~=", text, flags=re.MULTILINE)
+
+
+def locked(text: str) -> dict[str, str]:
+    """Return what a lock file pins. Pure."""
+    return dict(PINNED.findall(text))
+
+
+def _uv() -> str:
+    beside = Path(sys.prefix, "bin", "uv")
+    found = str(beside) if beside.exists() else shutil.which("uv")
+    if not found:
+        raise VreError("uv is not there", hint="make lock installs it")
+    return found
+
+
+def _node(report: Report) -> Iterator[Pin]:
+    report("npm: proxy")
+    told = run(["npm", "outdated", "--json", "--package-lock-only"], cwd=project() / PROXY, accept=(0, 1))
+    lock = json.loads((project() / PROXY / "package-lock.json").read_text())["packages"]
+    outdated = json.loads(told or "{}")
+    for name in lock[""]["dependencies"]:
+        pinned = str(lock[f"node_modules/{name}"]["version"])
+        there = [str(outdated[name][key]) for key in ("wanted", "latest")] if name in outdated else []
+        patch, latest = newest(pinned, there)
+        yield Pin(kind="npm", name=name, pinned=pinned, patch=patch, newest=latest)
+
+
+def raised(pins: Sequence[Pin], report: Report) -> list[Path]:
+    """Raise every pin that is behind its newest patch; return the files that changed. Raises VreError."""
+    late = [pin for pin in pins if pin.behind]
+    changed = [_raise_toolchain(pin, report) for pin in late if pin.kind == TOOLCHAIN]
+    changed += [file for pin in late if pin.kind == "Go" for file in _raise_go(pin, report)]
+    for source in LOCKS:
+        own = [pin for pin in late if pin.kind == f"Python ({source.parent.name})"]
+        if own:
+            report(f"Python: {source.parent.name}")
+            changed += _raise_python(source, own)
+    if any(pin.kind == "npm" for pin in late):
+        report("npm: proxy")
+        names = [f"{pin.name}@{pin.patch}" for pin in late if pin.kind == "npm"]
+        run(
+            ["npm", "install", "--package-lock-only", "--ignore-scripts", "--save-exact", *names], cwd=project() / PROXY
+        )
+        changed += [project() / PROXY / name for name in ("package.json", "package-lock.json")]
+    return changed
+
+
+def _raise_toolchain(pin: Pin, report: Report) -> Path:
+    """Write version and checksums of the toolchain's module; the go command holds these against Go's own record."""
+    table, before = versions.table(), versions.load().toolchain
+    sums = {}
+    for system in before.sums:
+        report(f"Go itself: {pin.patch} for {system}")
+        sums[system] = golang.fetched(pin.patch, system)["Sum"]
+    table.write_text(with_toolchain(table.read_text(), before, versions.Toolchain(version=pin.patch, sums=sums)))
+    return table
+
+
+def with_toolchain(text: str, before: versions.Toolchain, after: versions.Toolchain) -> str:
+    """Return build/versions.yaml with another Go. Pure."""
+    start, end = text.index("\ntoolchain:\n"), text.index("\nprograms:\n")
+    block = _replaced(text[start:end], before.version, after.version)
+    for system, told in before.sums.items():
+        block = block.replace(told, after.sums[system])
+    return text[:start] + block + text[end:]
+
+
+def _raise_go(pin: Pin, report: Report) -> list[Path]:
+    """Write the version into the table and the module, then have Go work out the checksums."""
+    report(f"Go: {pin.name} {pin.patch}")
+    program, go = versions.load().program(pin.name), golang.toolchain()
+    folder, table = versions.modules() / pin.name, versions.table()
+    table.write_text(in_table(table.read_text(), pin))
+    module = folder / "go.mod"
+    module.write_text(in_module(module.read_text(), program.module, pin))
+    run([go.command, "mod", "tidy"], env=go.env, cwd=folder, hint="get go.mod and go.sum back: git checkout")
+    return [table, module, folder / "go.sum"]
+
+
+def in_table(text: str, pin: Pin) -> str:
+    """Return build/versions.yaml with a program's version raised, there and where it is stamped. Pure."""
+    start = text.index(f"\n  {pin.name}:\n")
+    found = re.search(r"\n  \S", text[start + 3 :])
+    end = start + 3 + found.start() if found else len(text)
+    block = _replaced(_replaced(text[start:end], pin.pinned, pin.patch), pin.pinned[1:], pin.patch[1:])
+    return text[:start] + block + text[end:]
+
+
+def in_module(text: str, module: str, pin: Pin) -> str:
+    """Return a go.mod with the program's module raised, and Kubernetes' own parts, whose releases go with it. Pure."""
+    line = rf"^(\s*(?:require )?{re.escape(module)}) {re.escape(pin.pinned)}\b"
+    raised = re.sub(line, rf"\1 {pin.patch}", text, flags=re.MULTILINE)
+    if module != "k8s.io/kubernetes":
+        return raised
+    return _replaced(raised, pin.pinned.replace("v1.", "v0.", 1), pin.patch.replace("v1.", "v0.", 1))
+
+
+def _replaced(text: str, old: str, new: str) -> str:
+    return re.sub(rf"(?<![\w.]){re.escape(old)}(?![\w.]|-)", new, text)
+
+
+def _raise_python(source: Path, late: Sequence[Pin]) -> list[Path]:
+    wanted = project() / source
+    text = wanted.read_text()
+    for pin in late:
+        text = re.sub(rf"^{re.escape(pin.name)}==.*$", f"{pin.name}=={pin.patch}", text, flags=re.MULTILINE)
+    wanted.write_text(text)
+    lock = source.with_suffix(".txt")
+    words: list[str | Path] = ["--python-version", PYTHON, "--override", OVERRIDES, source, "--output-file", lock]
+    command: list[str | Path] = [_uv(), *COMPILE, *words]
+    run(command, cwd=project())
+    return [wanted, project() / lock]
