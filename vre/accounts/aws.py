@@ -2,23 +2,27 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import boto3
 from botocore.config import Config as Patience
 from botocore.exceptions import BotoCoreError, ClientError
 
+from vre import clouds
 from vre.cloud import DEBIAN, Aws
-from vre.clouds.aws import DEBIAN_NAME, DEBIAN_OWNER, SIZES, faults, size_key
-from vre.clouds.rented import native, nearest
+from vre.clouds.aws import DEBIAN_NAME, DEBIAN_OWNER, SIZES, faults
+from vre.clouds.rented import flows, native, nearest, size_key
 from vre.config import Config
 from vre.errors import Finding
 from vre.plan import plan
 
 PAGE = "docs/clouds/aws.md"
 PATIENCE = Patience(connect_timeout=10, read_timeout=30, retries={"max_attempts": 3})
-NETWORKS, ADDRESSES = "networks (VPCs)", "public addresses (Elastic IPs)"
-QUOTAS = {NETWORKS: ("vpc", "L-F678F1CE"), ADDRESSES: ("ec2", "L-0263D0A3")}
+NETWORKS, ADDRESSES, RULES = "networks (VPCs)", "public addresses (Elastic IPs)", "rules of a security group"
+QUOTAS = {NETWORKS: ("vpc", "L-F678F1CE"), ADDRESSES: ("ec2", "L-0263D0A3"), RULES: ("vpc", "L-0EA8095F")}
+MOST_RULES = 60
+"""Of each direction and family, where the quota is not told."""
 PROCESSORS = {
     "standard": "L-1216C47A", "dl": "L-6E869C2A", "f": "L-74FC7D96", "g": "L-DB2E81BA", "inf": "L-1945791B",
     "p": "L-417A185B", "trn": "L-2C3B7624", "u": "L-43DA4232", "vt": "L-DB2E81BA", "x": "L-7295265B",
@@ -218,6 +222,7 @@ def _account(config: Config, facts: Facts) -> Iterator[Finding]:
         yield _finding("cloud.provider", reason, "docs/clouds/aws-permissions.json has the least that is needed")
     yield from _sizes_of(config, facts)
     yield from _room(config, facts)
+    yield from _rules(config, facts)
 
 
 def _sizes_of(config: Config, facts: Facts) -> Iterator[Finding]:
@@ -256,6 +261,25 @@ def _room(config: Config, facts: Facts) -> Iterator[Finding]:
             yield _finding(
                 key, reason, f"ask for more of quota {code} in Service Quotas, or take away what is not used"
             )
+
+
+def _rules(config: Config, facts: Facts) -> Iterator[Finding]:
+    """Yield where a security group would have more rules than it takes, counted by direction and family.
+
+    A rule that names a group counts in both (https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html).
+    """
+    _, limit = facts.quota.get(RULES, (0, MOST_RULES))
+    policy, roles = clouds.policy(config), plan(config).roles
+    for role, inbound, version in product(sorted(roles), (True, False), (4, 6)):
+        same = [flow for flow in flows(policy, role) if flow.inbound == inbound]
+        count = sum(len(roles) if flow.network is None else flow.network.version == version for flow in same)
+        if count > limit:
+            key, way = ("access.operators", "into") if inbound else ("outbound.networks", "out of")
+            reason = (
+                f"{count} rules of IPv{version} lead {way} machines of the role {role}, a security group takes {limit}"
+            )
+            hint = f"fewer, wider networks, in edge.networks too; or ask for more of quota {QUOTAS[RULES][1]}"
+            yield _finding(key, reason, hint)
 
 
 def _finding(key: str, reason: str, example: str) -> Finding:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from vre.cloud import DEBIAN, Azure
-from vre.clouds.azure import IMAGE, KEY_TYPES, REGIONS, SIZES
+from vre.clouds.azure import GALLERY, IMAGE, KEY_TYPES, REGIONS, SIZES, usable
 from vre.clouds.rented import native, nearest
 from vre.config import Config
 from vre.errors import Finding, VreError
@@ -69,7 +69,7 @@ def probe(config: Config, transport: httpx.BaseTransport | None = None) -> Facts
     own = tuple(access.keys(config)) if not access.check(config) else ()
     try:
         with httpx.Client(timeout=TIMEOUT, transport=transport) as client:
-            return _look(_Api(client, _cloud(config).subscription, _token(client)), config, own)
+            return _look(Api(client, _cloud(config).subscription, login(client)), config, own)
     except VreError as error:
         return Facts(fault=error.message, keys=own)
     except httpx.HTTPError as error:
@@ -77,7 +77,7 @@ def probe(config: Config, transport: httpx.BaseTransport | None = None) -> Facts
 
 
 @dataclass(frozen=True)
-class _Api:
+class Api:
     """Azure Resource Manager below one subscription. The token is in nothing that is returned or raised."""
 
     client: httpx.Client
@@ -94,6 +94,13 @@ class _Api:
         if said.is_error:
             raise VreError(f"Azure refuses to show {path or 'the subscription'}: {_words(said)}")
         return said.json()
+
+    def delete(self, path: str, version: str) -> None:
+        """Begin to delete something. Raises VreError for what is refused."""
+        words = {"api-version": version}
+        said = self.client.delete(MANAGEMENT + path, params=words, headers={"Authorization": f"Bearer {self.token}"})
+        if said.is_error and said.status_code != httpx.codes.NOT_FOUND:
+            raise VreError(f"Azure refuses to delete {path.rpartition('/')[2]}: {_words(said)}")
 
     def _asked(self, url: str, words: Mapping[str, str]) -> httpx.Response:
         if not url.startswith(f"{MANAGEMENT}/"):
@@ -118,7 +125,7 @@ def _words(said: httpx.Response) -> str:
         return f"status {said.status_code}"
 
 
-def _token(client: httpx.Client) -> str:
+def login(client: httpx.Client) -> str:
     """Return a token for whoever the environment says, in the ways of the provider. Raises VreError for nobody."""
     tenant, own = os.environ.get("ARM_TENANT_ID"), os.environ.get("ARM_CLIENT_ID")
     proof = _proof()
@@ -154,7 +161,7 @@ def _logged_in() -> str:
         ) from error
 
 
-def _look(api: _Api, config: Config, own: tuple[str, ...]) -> Facts:
+def _look(api: Api, config: Config, own: tuple[str, ...]) -> Facts:
     if api.get("", "2022-12-01") is None:
         return Facts(fault=f"there is no subscription {api.subscription} for these credentials", keys=own)
     cloud = _cloud(config)
@@ -203,7 +210,9 @@ def _unregistered(told: Iterable[Any]) -> Iterator[str]:
     return (name for name in NAMESPACES if states.get(name) != "Registered")
 
 
-def _has_image(api: _Api, cloud: Azure, place: str) -> bool:
+def _has_image(api: Api, cloud: Azure, place: str) -> bool:
+    if not usable(cloud.image):
+        return True  # what is wrong with it is told without asking
     if cloud.image != DEBIAN:
         return api.get(cloud.image, "2024-03-03") is not None
     path = f"{place}/publishers/{IMAGE['publisher']}/artifacttypes/vmimage/offers/{IMAGE['offer']}/skus/{IMAGE['sku']}"
@@ -228,6 +237,8 @@ def _offline(config: Config, facts: Facts) -> Iterator[Finding]:
         yield _finding(
             "cloud.region", f"there is no region {cloud.region}", f"region: {nearest(cloud.region, regions)}"
         )
+    if not usable(cloud.image):
+        yield _finding("cloud.image", "trusted launch starts from an image of a gallery only", f"image: {GALLERY}")
     for each in RESERVED:
         if ip_network(cloud.network).overlaps(each):
             yield _finding("cloud.network", f"{cloud.network} holds {each}, which is Azure's own", "10.77.0.0/16")

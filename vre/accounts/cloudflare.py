@@ -8,7 +8,7 @@ from typing import Any
 from vre.config import Cloudflare, Config
 from vre.edge import cloudflare, rules
 from vre.edge.api import TOKEN, Api, CloudflareError
-from vre.edge.names import names
+from vre.edge.names import certified
 from vre.errors import Finding, VreError
 
 CERTIFICATES = 10
@@ -58,7 +58,7 @@ def probe(config: Config) -> Facts:
     """Look, with the token of the environment. Nothing is made: what is asked to be written is empty, and refused."""
     try:
         with Api() as api:
-            return _look(api, _edge(config), _hosts(config))
+            return _look(api, _edge(config), certified(config))
     except VreError as error:
         return Facts(fault=error.message)
 
@@ -194,7 +194,7 @@ def _room(config: Config, edge: Cloudflare, zone: Zone, facts: Facts) -> Iterato
 
 
 def _uncovered(config: Config, facts: Facts) -> Iterator[Finding]:
-    bare = [host for host in _hosts(config) if not _covers(facts.covered, host)]
+    bare = [host for host in certified(config) if not _covers(facts.covered, host)]
     if bare and TLS not in facts.refused:
         remedy = "switch on Universal SSL in the zone; a new zone's takes up to a day"
         yield _finding("edge.zone", f"no certificate for visitors covers {', '.join(bare)}", remedy)
@@ -206,11 +206,6 @@ def _covers(patterns: Iterable[str], host: str) -> bool:
 
 def _finding(key: str, reason: str, example: str) -> Finding:
     return Finding(key=f"vre:{key}", reason=reason, example=example)
-
-
-def _hosts(config: Config) -> tuple[str, ...]:
-    asked = (name for name in type(config.services).model_fields if getattr(config.services, name) is not None)
-    return names(config, tuple(asked))
 
 
 def _edge(config: Config) -> Cloudflare:

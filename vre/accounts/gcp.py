@@ -190,7 +190,7 @@ def probe(config: Config) -> Facts:
 
     cloud = _cloud(config)
     try:
-        return look(Google(_session(os.environ)), config, cloud)
+        return look(Google(session(os.environ)), config, cloud)
     except (GoogleAuthError, RequestException, ValueError) as error:
         return Facts(fault=" ".join(str(error).split()))
 
@@ -282,7 +282,7 @@ def _described(google: Google, cloud: Gcp) -> Image | None:
     )
 
 
-def _session(environment: Mapping[str, str]) -> Any:
+def session(environment: Mapping[str, str]) -> Any:
     """Return an HTTP session that is logged in as the engine's plugin will be. Raises GoogleAuthError, ValueError."""
     import google.auth
     from google.auth.transport.requests import AuthorizedSession

@@ -218,10 +218,9 @@ def probe(config: Config) -> Facts:
     cloud = _cloud(config)
     try:
         connection = openstack.connect(region_name=cloud.region)
-        catalogue = _catalogue(connection)
-        regions = tuple(sorted({region for _, region in catalogue}))
-        services = {_usual(kind) for kind, region in catalogue if region == cloud.region}
-        here = tuple(each for each in SERVICES if each in services)
+        found = catalogue(connection)
+        regions = tuple(sorted({region for _, region in found}))
+        here = tuple(each for each in SERVICES if (each, cloud.region) in found)
         if here != SERVICES:
             return Facts(regions=regions, services=here)
         return _look(connection, config, regions)
@@ -229,15 +228,15 @@ def probe(config: Config) -> Facts:
         return Facts(fault=" ".join(str(error).split()))
 
 
-def _usual(kind: str) -> str:
-    return "block-storage" if kind in BLOCK_STORAGE else kind
-
-
-def _catalogue(connection: Any) -> list[tuple[str, str]]:
-    """Return every service with each region that it is in."""
+def catalogue(connection: Any) -> set[tuple[str, str]]:
+    """Return every service, by its usual name, with each region that it is in."""
     access = connection.session.auth.get_access(connection.session)
     entries = access.service_catalog.catalog
-    return [(str(each["type"]), str(end["region_id"])) for each in entries for end in each["endpoints"]]
+    return {(_usual(str(each["type"])), str(end["region_id"])) for each in entries for end in each["endpoints"]}
+
+
+def _usual(kind: str) -> str:
+    return "block-storage" if kind in BLOCK_STORAGE else kind
 
 
 def _look(connection: Any, config: Config, regions: tuple[str, ...]) -> Facts:

@@ -5,6 +5,7 @@ from typing import Any
 from vre import chosen
 from vre.config import Config
 from vre.edge import visitors
+from vre.errors import Finding
 from vre.plan import doors, plan
 from vre.policy import Policy, decide
 
@@ -12,6 +13,11 @@ from vre.policy import Policy, decide
 def room(config: Config) -> Any:
     """Return the module of the chosen cloud. Raises VreError when its packages are not installed."""
     return chosen.module("clouds", config.cloud.provider)
+
+
+def faults(config: Config) -> list[Finding]:
+    """Return everything that the chosen cloud would refuse, as far as that can be known without asking it."""
+    return list(dict.fromkeys(room(config).faults(config, plan(config))))
 
 
 def policy(config: Config) -> Policy:

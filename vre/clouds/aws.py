@@ -12,10 +12,10 @@ from pulumi import Input, InvokeOptions, Output, Resource, ResourceOptions
 
 from vre import access
 from vre.cloud import DEBIAN, Aws
-from vre.clouds.rented import Flow, Type, flows, native, nearest, tags
+from vre.clouds.rented import Flow, Type, flows, native, nearest, sizes, tags
 from vre.clouds.site import Data, Made, Order
 from vre.config import Config
-from vre.errors import Finding, Refused, VreError
+from vre.errors import Finding
 from vre.inventory import Machine, Plan
 from vre.machine.cloudinit import Seed
 from vre.plan import Surroundings, host_address
@@ -85,7 +85,6 @@ class Network:
     key: aws.kms.Key
     pair: aws.ec2.KeyPair | None
     image: Input[str]
-    zone: Input[str]
     child: ResourceOptions
     gateways: tuple[str, ...] = ()
     resolvers: tuple[str, ...] = ()
@@ -140,26 +139,11 @@ def faults(config: Config, plan: Plan) -> Iterator[Finding]:
         yield Finding(key="vre:cloud.network", reason=reason, example="network: 10.77.0.0/16")
     if cloud.image != DEBIAN and not cloud.image.startswith("ami-"):
         yield Finding(key="vre:cloud.image", reason=f"{cloud.image} is no id of an image", example="image: debian")
-    for machine in plan.machines:
-        try:
-            native(SIZES, machine)
-        except VreError as error:
-            yield Finding(key=f"vre:{size_key(machine)}", reason=error.message, example=error.hint)
-
-
-def size_key(machine: Machine) -> str:
-    """Return the key of the stack file that a machine's size stands under."""
-    return f"machines.{'control' if machine.role == Role.CONTROL else 'workers'}.size"
+    yield from sizes(plan.machines, lambda machine: native(SIZES, machine))
 
 
 def network(order: Order, opts: ResourceOptions) -> Network:
-    """Make the network, the ways out of it, and what machines share: a key for disks, a key pair, the image.
-
-    Raises Refused with everything that AWS would refuse.
-    """
-    found = list(dict.fromkeys(faults(order.config, order.plan)))
-    if found:
-        raise Refused(found)
+    """Make the network, the ways out of it, and what machines share: a key for disks, a key pair, the image."""
     name = order.config.name
     provider = aws.Provider("aws", region=_cloud(order.config).region, opts=opts)
     child = ResourceOptions.merge(opts, ResourceOptions(provider=provider))
@@ -175,9 +159,9 @@ def network(order: Order, opts: ResourceOptions) -> Network:
     )
     # AWS makes this group and lets all its members talk to each other: without rules, nobody.
     aws.ec2.DefaultSecurityGroup("default-group", vpc_id=vpc.id, tags=every, opts=child)
-    zone = _zone(order.config, look)
-    halves = range(2 if order.plan.workers else 1)
-    subnets = tuple(_subnet(order, vpc, zone, half, child) for half in halves)
+    public = _subnet(order, vpc, _zone(order.config, look), 0, child)
+    workers = (_subnet(order, vpc, public.availability_zone, 1, child),) if order.plan.workers else ()
+    subnets = (public, *workers)
     ways = _door(name, vpc, subnets[0], child)
     if order.plan.workers:
         # AWS makes a NAT gateway only where there is an internet gateway.
@@ -190,7 +174,6 @@ def network(order: Order, opts: ResourceOptions) -> Network:
         key=_key(name, child),
         pair=_pair(order.config, child),
         image=_image(order.config, look),
-        zone=zone,
         child=child,
     )
 
@@ -237,8 +220,13 @@ def _subnet(order: Order, vpc: aws.ec2.Vpc, zone: Input[str], half: int, opts: R
         map_public_ip_on_launch=False,
         assign_ipv6_address_on_creation=False,
         tags={"Name": f"vre-{name}-{word}", **tags(name)},
-        opts=_anew(opts),
+        opts=_anew(opts) if _cloud(order.config).zone else _kept(opts),
     )
+
+
+def _kept(opts: ResourceOptions) -> ResourceOptions:
+    # What was the first zone at the launch may be missing from the list later, or another one come before it.
+    return ResourceOptions.merge(_anew(opts), ResourceOptions(ignore_changes=["availabilityZone"]))
 
 
 def _part(block: str, number: int) -> str:
@@ -371,7 +359,7 @@ def data(net: Network, machine: Machine) -> Data:
     """Make a machine's data disk, encrypted with the stack's own key."""
     volume = aws.ebs.Volume(
         f"{machine.name}-data",
-        availability_zone=net.zone,
+        availability_zone=net.subnet(machine).availability_zone,
         size=machine.data,
         type="gp3",
         encrypted=True,

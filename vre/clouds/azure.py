@@ -15,11 +15,12 @@ from pulumi_azure_native import network as networks
 
 from vre import access
 from vre.cloud import DEBIAN, Azure
-from vre.clouds.rented import Flow, Type, flows, native, nearest, tags
+from vre.clouds.rented import Flow, Type, flows, native, nearest, sizes, tags
 from vre.clouds.site import USER, Data, Made, Order
 from vre.config import Config
-from vre.errors import VreError
-from vre.inventory import Machine
+from vre.errors import Finding, VreError
+from vre.fields import servers
+from vre.inventory import Machine, Plan
 from vre.machine.cloudinit import Seed
 from vre.plan import Surroundings
 from vre.policy import Peer, Policy, Role
@@ -63,6 +64,11 @@ PLATFORM = "168.63.129.16/32"
 METADATA = "169.254.169.254/32"
 IMAGE = {"publisher": "Debian", "offer": "debian-13", "sku": "13-gen2", "version": "latest"}
 """Debian's own image (https://wiki.debian.org/Cloud/MicrosoftAzure)."""
+GALLERY = (
+    "/subscriptions/ID/resourceGroups/GROUP/providers/Microsoft.Compute/galleries/GALLERY/images/NAME/versions/1.0.0"
+)
+"""How an image that trusted launch takes is named: managed images (.../Microsoft.Compute/images/NAME) are none
+(https://learn.microsoft.com/azure/virtual-machines/trusted-launch#unsupported-features)."""
 KEY_TYPES = ("ssh-ed25519", "ssh-rsa")
 """What Azure takes as a machine's SSH key; cloud-init writes all of them."""
 SMALLEST_DISK = 30
@@ -113,11 +119,30 @@ def surroundings(config: Config) -> Surroundings:
     return Surroundings(resolvers=(PLATFORM,), metadata=(METADATA, PLATFORM), bastion=True, dhcp=True)
 
 
+def faults(config: Config, plan: Plan) -> Iterator[Finding]:
+    """Yield what Azure would refuse, as far as that can be known without asking it."""
+    cloud = _cloud(config)
+    if cloud.region not in REGIONS:
+        reason = f"Azure has no region {cloud.region}"
+        yield Finding(key="vre:cloud.region", reason=reason, example=f"region: {nearest(cloud.region, REGIONS)}")
+    if not usable(cloud.image):
+        reason = "trusted launch starts from an image of a gallery only, and this id names none"
+        yield Finding(key="vre:cloud.image", reason=reason, example=f"image: {GALLERY}")
+    yield from sizes(plan.machines, lambda machine: native(SIZES, machine))
+    if not access.check(config) and not keys(config):
+        reason = "Azure takes Ed25519 and RSA keys only, and there is none"
+        yield Finding(key="vre:access.keys", reason=reason, example="one more, beside yours: ssh-keygen -t ed25519")
+
+
+def usable(image: str) -> bool:
+    """Say whether trusted launch can start from an image by what it is named: a managed one it does not take."""
+    return image == DEBIAN or "/galleries/" in image
+
+
 def network(order: Order, opts: ResourceOptions) -> Network:
     """Make the resource group, the network with its way out, and the key for disks."""
     config = order.config
     cloud = _cloud(config)
-    _known(order, cloud)
     provider = azure.Provider(
         "azure", subscription_id=cloud.subscription, location=cloud.region, disable_pulumi_partner_id=True, opts=opts
     )
@@ -135,7 +160,7 @@ def network(order: Order, opts: ResourceOptions) -> Network:
         "network",
         virtual_network_name=f"vre-{config.name}",
         address_space={"address_prefixes": _ranges(config)},
-        dhcp_options={"dns_servers": [each.split("/")[0] for each in config.outbound.resolvers]},
+        dhcp_options={"dns_servers": list(servers(config.outbound.resolvers))},
         **place,
         opts=child,
     )
@@ -144,15 +169,6 @@ def network(order: Order, opts: ResourceOptions) -> Network:
     return Network(
         order=order, group=group, virtual=virtual, nat=nat, encryption=encryption, granted=granted, child=child
     )
-
-
-def _known(order: Order, cloud: Azure) -> None:
-    """Refuse what Azure does not have, before anything is made."""
-    if cloud.region not in REGIONS:
-        raise VreError(f"no region {cloud.region!r}", hint=f"region: {nearest(cloud.region, REGIONS)}")
-    for each in order.plan.machines:
-        native(SIZES, each)
-    keys(order.config)
 
 
 def _way_out(config: Config, place: Mapping[str, Any], child: ResourceOptions) -> networks.NatGateway:
@@ -458,14 +474,8 @@ def _first_boot(net: Network, plan: Machine, boot: Output[Seed]) -> dict[str, An
 
 
 def keys(config: Config) -> list[str]:
-    """Return the operators' keys of the kinds that Azure knows. Raises VreError when there is none."""
-    found = [key for key in access.keys(config) if key.startswith(KEY_TYPES)]
-    if not found:
-        raise VreError(
-            "Azure takes Ed25519 and RSA keys only, and vre:access.keys has none",
-            hint="add one beside yours: ssh-keygen -t ed25519",
-        )
-    return found
+    """Return the operators' keys of the kinds that Azure knows."""
+    return [key for key in access.keys(config) if key.startswith(KEY_TYPES)]
 
 
 def _place(config: Config, group: resources.ResourceGroup, role: Role | None = None) -> dict[str, Any]:

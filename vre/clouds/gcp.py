@@ -9,11 +9,11 @@ from pulumi import Input, InvokeOptions, Output, Resource, ResourceOptions
 
 from vre import resources
 from vre.cloud import DEBIAN, Gcp
-from vre.clouds.rented import Flow, Type, flows, native, nearest, tags
+from vre.clouds.rented import Flow, Type, flows, native, nearest, sizes, tags
 from vre.clouds.site import Data, Made, Order
 from vre.config import Config
-from vre.errors import VreError
-from vre.inventory import Machine
+from vre.errors import Finding, VreError
+from vre.inventory import Machine, Plan
 from vre.machine.cloudinit import Seed
 from vre.paths import project
 from vre.plan import Surroundings
@@ -123,10 +123,21 @@ def surroundings(config: Config) -> Surroundings:
     )  # fmt: skip
 
 
+def faults(config: Config, plan: Plan) -> Iterator[Finding]:
+    """Yield what Google would refuse, as far as that can be known without asking it."""
+    cloud = _cloud(config)
+    if cloud.region not in REGIONS:
+        reason = f"Google has no region {cloud.region}"
+        yield Finding(key="vre:cloud.region", reason=reason, example=f"region: {nearest(cloud.region, REGIONS)}")
+    elif not zone(cloud).startswith(f"{cloud.region}-"):
+        reason = f"{cloud.zone} is not in {cloud.region}"
+        yield Finding(key="vre:cloud.zone", reason=reason, example=f"zone: {cloud.region}-b")
+    yield from sizes(plan.machines, size)
+
+
 def network(order: Order, opts: ResourceOptions) -> Network:
-    """Make the network, the ways out of it, and the key. Raises VreError for a region or size that there is not."""
+    """Make the network, the ways out of it, and the key."""
     cloud = _cloud(order.config)
-    _known(order, cloud)
     name = f"vre-{order.config.name}"
     provider = gcp.Provider(
         "gcp", project=cloud.project, region=cloud.region, add_pulumi_attribution_label=False, opts=opts
@@ -156,14 +167,6 @@ def network(order: Order, opts: ResourceOptions) -> Network:
         grant=grant,
         child=child,
     )
-
-
-def _known(order: Order, cloud: Gcp) -> None:
-    """Refuse what Google does not have, before anything is made."""
-    if cloud.region not in REGIONS:
-        raise VreError(f"no region {cloud.region!r}", hint=f"region: {nearest(cloud.region, REGIONS)}")
-    for each in order.plan.machines:
-        size(each)
 
 
 def size(machine: Machine) -> str:
@@ -343,9 +346,8 @@ def machine(net: Network, plan: Machine, guard: Guard, data: Data, boot: Output[
         tags=[guard.tag],
         labels=tags(net.order.config.name, plan.role),
         metadata=_metadata(boot, stock=stock),
-        # Debian's own loader is signed. Ours is not.
         shielded_instance_config={
-            "enable_secure_boot": stock, "enable_vtpm": True, "enable_integrity_monitoring": True
+            "enable_secure_boot": True, "enable_vtpm": True, "enable_integrity_monitoring": True
         },
         # A destroyed key ends the machine, which would read its disks on otherwise.
         key_revocation_action_type="STOP",

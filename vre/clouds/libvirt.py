@@ -1,7 +1,7 @@
 """libvirt. The same sections in the same order as every module beside it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
@@ -12,7 +12,9 @@ from vre import resources
 from vre.cloud import Libvirt
 from vre.clouds.site import Data, Made, Order
 from vre.config import Config
-from vre.inventory import Machine
+from vre.errors import Finding
+from vre.fields import servers
+from vre.inventory import Machine, Plan
 from vre.machine.cloudinit import Seed
 from vre.machine.seed import encoded
 from vre.plan import Surroundings, host_address
@@ -54,6 +56,11 @@ def surroundings(config: Config) -> Surroundings:
     return Surroundings(operators=own, resolvers=own)
 
 
+def faults(config: Config, plan: Plan) -> Iterator[Finding]:
+    """Yield nothing: what a hypervisor of one's own cannot do, it has to be asked."""
+    yield from ()
+
+
 def network(order: Order, opts: ResourceOptions) -> Network:
     """Make the network, isolated or behind NAT, and the pool for its disks."""
     config = order.config
@@ -71,7 +78,7 @@ def network(order: Order, opts: ResourceOptions) -> Network:
         hosts=[{"name": m.name, "mac": m.mac, "ipv4": m.ipv4, "ipv6": m.ipv6} for m in order.plan.machines],
         opts=opts,
     )
-    pool = resources.Pool("pool", uri=uri, name=f"vre-{config.name}", path=_pool(config), opts=opts)
+    pool = resources.Pool("pool", uri=uri, name=f"vre-{config.name}", path=folder(config), opts=opts)
     return Network(
         order=order,
         uri=uri,
@@ -107,7 +114,7 @@ def data(net: Network, machine: Machine) -> Data:
         f"{machine.name}-data",
         uri=net.uri,
         pool=net.pool.name,
-        name=f"{machine.name}-data.img",
+        name=volumes(machine)[1],
         format="raw",
         capacity=machine.data * GIB,
         encryption={"secret": secret.uuid},
@@ -156,7 +163,7 @@ def _disks(net: Network, plan: Machine, data: Data, boot: Output[Seed]) -> list[
         f"{plan.name}-system",
         uri=net.uri,
         pool=net.pool.name,
-        name=f"{plan.name}-system.qcow2",
+        name=volumes(plan)[0],
         format="qcow2",
         capacity=plan.disk * GIB,
         source=net.order.image.path,
@@ -249,11 +256,16 @@ def _ranges(config: Config) -> tuple[str, ...]:
 
 
 def _resolvers(config: Config) -> tuple[str, ...]:
-    named = tuple(each.split("/")[0] for each in config.outbound.resolvers)
-    return named or (host_address(_cloud(config).network, 1),)
+    return servers(config.outbound.resolvers) or (host_address(_cloud(config).network, 1),)
 
 
-def _pool(config: Config) -> str:
+def volumes(machine: Machine) -> tuple[str, str]:
+    """Return the names of a machine's system disk and data disk in the pool."""
+    return f"{machine.name}-system.qcow2", f"{machine.name}-data.img"
+
+
+def folder(config: Config) -> str:
+    """Return the folder of the stack's pool, as the hypervisor names it."""
     return f"{_cloud(config).pool or '/var/lib/libvirt/images'}/vre-{config.name}"
 
 

@@ -1,9 +1,9 @@
 """OpenStack. The same sections in the same order as every module beside it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pulumi_openstack as openstack
@@ -14,13 +14,12 @@ from vre.cloud import DEBIAN, OpenStack
 from vre.clouds.rented import Flow, Type, flows, tags
 from vre.clouds.site import Data, Made, Order
 from vre.config import Config
-from vre.errors import VreError
-from vre.fields import networks
-from vre.inventory import Machine
+from vre.errors import Finding, VreError
+from vre.fields import servers
+from vre.inventory import Machine, Plan
 from vre.machine.cloudinit import Seed
 from vre.plan import Surroundings
 from vre.policy import ANY, Role
-from vre.policy import Network as Cidr
 
 SIZES: tuple[Type, ...] = ()
 """None: every OpenStack has flavours of its own. The one with just the numbers that are asked for is looked up."""
@@ -77,6 +76,11 @@ def surroundings(config: Config) -> Surroundings:
     The config drive takes the place of the metadata service, which stays closed.
     """
     return Surroundings(bastion=True)
+
+
+def faults(config: Config, plan: Plan) -> Iterator[Finding]:
+    """Yield nothing: every OpenStack has regions, flavours and networks of its own, and has to be asked."""
+    yield from ()
 
 
 def network(order: Order, opts: ResourceOptions) -> Network:
@@ -160,11 +164,7 @@ def routed(config: Config) -> bool:
 
 def _resolvers(config: Config, version: int) -> list[str]:
     """Return the addresses of the name servers of one family."""
-    return [str(each[0]) for each in networks(config.outbound.resolvers) if _single(each) and each.version == version]
-
-
-def _single(network: Cidr) -> bool:
-    return network.num_addresses == 1
+    return [each for each in servers(config.outbound.resolvers) if ip_address(each).version == version]
 
 
 def _ways(

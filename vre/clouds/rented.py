@@ -1,10 +1,10 @@
 """What the clouds that are somebody else's have in common: tags, sizes, and the policy as single flows. Pure."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from vre.errors import VreError
+from vre.errors import Finding, VreError
 from vre.inventory import Machine
 from vre.policy import Network, Peer, Policy, Ports, Protocol, Role
 
@@ -54,6 +54,23 @@ def native(types: Sequence[Type], machine: Machine) -> str:
         f"{machine.name}: no size has {machine.cpus} processors and {machine.memory / 1024:g} GiB",
         hint=f"name one of the cloud's own, such as size: {{type: {types[-1].name}}}",
     )
+
+
+def sizes(machines: Iterable[Machine], named: Callable[[Machine], str]) -> Iterator[Finding]:
+    """Yield each size that the cloud has not, once; `named` returns the cloud's name for it, or raises VreError."""
+    firsts: dict[str, Machine] = {}
+    for machine in machines:
+        firsts.setdefault(size_key(machine), machine)
+    for key, machine in firsts.items():
+        try:
+            named(machine)
+        except VreError as error:
+            yield Finding(key=f"vre:{key}", reason=error.message, example=error.hint)
+
+
+def size_key(machine: Machine) -> str:
+    """Return the key of the stack file that a machine's size stands under."""
+    return f"machines.{'control' if machine.role == Role.CONTROL else 'workers'}.size"
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

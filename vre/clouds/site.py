@@ -1,7 +1,7 @@
 """What a cloud hands on: machines that run, each with how to reach it. The same on every cloud."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pulumi
@@ -9,8 +9,10 @@ from pulumi import Input, Output, ResourceOptions
 
 from vre import access, clouds, resources
 from vre.config import Config
+from vre.errors import Finding
+from vre.fields import servers
 from vre.inventory import Machine, Plan
-from vre.machine import cloudinit, nftables
+from vre.machine import cloudinit, nftables, patches
 from vre.plan import Surroundings
 from vre.policy import Peer, Policy, Role
 
@@ -21,10 +23,16 @@ AUTHORIZED_KEYS = f"/home/{USER}/.ssh/authorized_keys"
 
 @dataclass(frozen=True, kw_only=True)
 class Disk:
-    """The base image as a file here, and its content's hash."""
+    """The base image as a file here, and its content's hash.
+
+    `images` are the container images by their short names, `layout` the folder here that holds them; empty where the
+    image is a release, whose disk alone holds them.
+    """
 
     path: str
     id: str
+    images: Mapping[str, str] = field(default_factory=dict)
+    layout: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +85,8 @@ class Node:
     host_key: Output[str]
     ready: pulumi.Resource
     """What stands once the machine can be given work."""
+    images: Sequence[pulumi.Resource]
+    """What stands once the machine has every container image that pods are made from."""
 
 
 class Net(Protocol):
@@ -99,6 +109,9 @@ class Room(Protocol):
 
     def surroundings(self, config: Config) -> Surroundings:
         """Return who the cloud has around the machines. Pure."""
+
+    def faults(self, config: Config, plan: Plan) -> Iterator[Finding]:
+        """Yield what the cloud would refuse, as far as that can be known without asking it. Pure."""
 
     def network(self, order: Order, opts: ResourceOptions) -> Any:
         """Make addresses and routes."""
@@ -154,6 +167,7 @@ class Site(pulumi.ComponentResource):
         _access(self.order, machine, made, connection, inside(self.child, made.resource, ready))
         plain = bool(self.order.packages)
         stands = self._software(machine, made, connection, ready) if plain else ready
+        held = self._images(machine, made, connection, stands)
         return Node(
             machine=machine,
             resource=made.resource,
@@ -163,6 +177,7 @@ class Site(pulumi.ComponentResource):
             connection=connection,
             host_key=pinned.public_key,
             ready=stands,
+            images=held,
         )
 
     def _software(
@@ -174,6 +189,25 @@ class Site(pulumi.ComponentResource):
         return resources.Software(
             machine.name, machine=made.id, connection=connection, identity=image.id, archive=image.path, opts=after
         )
+
+    def _images(
+        self, machine: Machine, made: Made, connection: Mapping[str, Any], ready: pulumi.Resource
+    ) -> list[pulumi.Resource]:
+        """Keep the container images of a standing machine as they are here, where they were built here."""
+        image = self.order.image
+        if not image.layout:
+            return []
+        after = inside(self.child, made.resource, ready)
+        return [
+            resources.Images(
+                machine.name,
+                machine=made.id,
+                connection=connection,
+                images=image.images,
+                layout=image.layout,
+                opts=after,
+            )
+        ]
 
     def _connection(self, machine: Machine, made: Made, pinned: resources.HostKey) -> dict[str, Any]:
         """Return how a machine is reached: through the control plane's where it has no public address itself."""
@@ -200,10 +234,23 @@ def _access(
         files=[
             {"path": FIREWALL, "mode": "0600", "owner": "root", "content": rules(order.config, order.policy, machine)},
             {"path": AUTHORIZED_KEYS, "mode": "0600", "owner": USER, "content": lines},
+            *(
+                {"path": path, "mode": "0644", "owner": "root", "content": text}
+                for path, text in told(order, machine).items()
+            ),
         ],
-        after=[["nft", "-f", FIREWALL]],
+        after=[["nft", "-f", FIREWALL], ["systemctl", "try-restart", "systemd-resolved.service"]],
         opts=after,
     )
+
+
+def told(order: Order, machine: Machine) -> dict[str, str]:
+    """Return the files about a machine's daily upgrade, and about the name servers where the stack file names some."""
+    wanted = order.config.patches
+    key = access.repository_key(order.config) if wanted.repository else ""
+    alone, upgrade = len(order.plan.machines) == 1, bool(order.policy.of(Peer.MIRRORS))
+    upgrades = patches.files(wanted, key, name=machine.name, alone=alone, upgrade=upgrade)
+    return upgrades | cloudinit.resolved(servers(order.config.outbound.resolvers))
 
 
 def rules(config: Config, policy: Policy, machine: Machine) -> str:
@@ -229,9 +276,11 @@ def _boot(net: Net, order: Order, machine: Machine, first: resources.HostKey, da
             nodes={
                 each.name: [address for address in (each.ipv4, each.ipv6) if address] for each in order.plan.machines
             },
-            time_servers=[str(network.network_address) for network in order.policy.of(Peer.TIME)],
+            time_servers=servers(order.policy.of(Peer.TIME)),
             data_device=device,
             upgrade=bool(order.policy.of(Peer.MIRRORS)),
+            tested=order.config.patches.takes == "tested",
+            files={path: text for path, text in told(order, machine).items() if path != patches.SETTINGS},
             packages=order.packages,
         )
         return cloudinit.render(boot)

@@ -42,3 +42,9 @@ def names(config: Config, services: tuple[str, ...]) -> tuple[str, ...]:
     if not zone(config):
         return ()
     return tuple(place.host for place in (front(config, ""), *(service(config, "", name) for name in services)))
+
+
+def certified(config: Config) -> tuple[str, ...]:
+    """Return every DNS name that the VRE's certificate is for, with the services that the stack file asks for."""
+    asked = (name for name in type(config.services).model_fields if getattr(config.services, name) is not None)
+    return names(config, tuple(asked))

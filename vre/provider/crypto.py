@@ -25,6 +25,7 @@ RENEWED_DAYS = 275  # the age at which a request's key is made anew
 USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
 CLIENT_BITS = 3072  # RSA, for clients: it is what every proxy that holds the key for us takes
 LONGEST_CHECKED = 72  # characters that zxcvbn looks at; what follows makes a password no weaker
+SHORTEST_HINT = 3  # letters: shorter names are in many a good password
 STRONG = 3  # zxcvbn: 10^8 guesses are not enough
 PASSWORD_LENGTH = 20
 SHORTEST, LONGEST = 16, 128
@@ -234,10 +235,11 @@ def weakness(password: str, hints: Sequence[str], *, key: str = "given") -> list
     """Return what is wrong with a password, without showing it. Guessability by zxcvbn."""
     import zxcvbn
 
-    inside = [hint for hint in hints if hint.lower() in password.lower()]
+    telling = [hint for hint in hints if len(hint) >= SHORTEST_HINT]
+    inside = [hint for hint in telling if hint.lower() in password.lower()]
     if inside:
         return [Finding(key=key, reason=f"holds the word {inside[0]!r}, which anybody would try first")]
-    judged = zxcvbn.zxcvbn(password[:LONGEST_CHECKED], user_inputs=list(hints))
+    judged = zxcvbn.zxcvbn(password[:LONGEST_CHECKED], user_inputs=telling)
     if judged["score"] >= STRONG:
         return []
     warning = judged["feedback"]["warning"] or "it takes too few guesses"

@@ -45,13 +45,15 @@ PHASES = {
     "kubelet-bootstrap": "waiting for the kubelet's certificate",
 }
 
-# Runs apart from the SSH connection, so that losing that loses nothing. The mark is the last thing made.
+# Runs apart from the SSH connection, so that losing that loses nothing. The mark is the last thing made, and what it
+# stands for is on the disk before it: files of the last seconds before a power cut may be empty afterwards.
 START = f"""set -eu
 systemctl reset-failed {UNIT} 2>/dev/null || true
 mkdir -p /var/lib/vre {FIRST}
 : > {LOG}; chmod 600 {LOG}
 exec systemd-run --quiet --unit={UNIT} --property=StandardOutput=append:{LOG} --property=StandardError=append:{LOG} \\
-  sh -c 'umask 077; "$@" && rm -f /etc/kubernetes/super-admin.conf {JOIN} && echo "$0" > {DONE}' "$0" "$@"
+  sh -c 'umask 077; "$@" && rm -f /etc/kubernetes/super-admin.conf {JOIN} && sync && echo "$0" > {DONE} && sync' \\
+  "$0" "$@"
 """
 FOLLOW = f"""pid=$(systemctl show --property=MainPID --value {UNIT})
 [ "${{pid:-0}}" = 0 ] && exec cat {LOG}
@@ -109,10 +111,10 @@ class ControlPlane(Handler):
         return Found(inputs=inputs, outputs=dict(state))
 
     def update(self, context: Context, resource_id: str, state: Props, inputs: Props) -> Props:
-        """Change settings in place. Raises VreError for a change of version: that is another machine's job."""
+        """Change settings and patch level in place. Raises VreError for another minor version."""
         before, after = (kubeadm.read(each["config"]) for each in (state, inputs))
         old, new = (each["ClusterConfiguration"]["kubernetesVersion"] for each in (before, after))
-        if old != new:
+        if old.rpartition(".")[0] != new.rpartition(".")[0]:
             raise VreError(
                 f"the cluster runs {old}; {new} is not brought to a running one yet",
                 hint="launch a new stack beside it",
@@ -321,6 +323,8 @@ def _phases(before: dict[str, Any], after: dict[str, Any]) -> list[list[str]]:
     made = []
     if before["ClusterConfiguration"] != after["ClusterConfiguration"]:
         made += [["etcd", "local"], ["control-plane", "all"]]
+    if before["ClusterConfiguration"]["kubernetesVersion"] != after["ClusterConfiguration"]["kubernetesVersion"]:
+        made += [["addon", "kube-proxy"]]
     if before.get("KubeletConfiguration") != after.get("KubeletConfiguration"):
         made += [["kubelet-start"]]
     return [*made, ["upload-config", "all"]]

@@ -4,7 +4,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from vre import paths
+from vre import atomic, paths
 from vre.errors import VreError
 from vre.progress import Report, silent
 from vre.run import run
@@ -24,13 +24,13 @@ def kvm_works(report: Report = silent) -> bool:
     """Return whether a guest's first instructions run under KVM here, tried once for each boot of this machine."""
     record = paths.state() / "kvm.json"
     boot = BOOT_ID.read_text().strip()
-    known = json.loads(record.read_text()) if record.exists() else {}
+    known = atomic.remembered(record)
     if known.get("boot") != boot or (known.get("works") is False and known.get("device") != DEVICE.exists()):
         works = DEVICE.exists() and _try(report)
         known = {"boot": boot, "device": DEVICE.exists(), "works": works}
         record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        record.write_text(json.dumps(known))
-    return bool(known["works"])
+        atomic.write(record, json.dumps(known).encode())
+    return bool(known.get("works"))
 
 
 def firmware() -> bytes:

@@ -4,6 +4,7 @@ import atexit
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from vre import paths
@@ -12,6 +13,7 @@ from vre.progress import Report, silent
 
 AUTO = "auto"
 SYSTEM = "qemu:///system"
+SOCKETS = Path("/run/libvirt")
 _lock = threading.Lock()
 _open: dict[str, Any] = {}
 
@@ -56,6 +58,13 @@ def system_answers() -> bool:
     return True
 
 
+def here(uri: str, path: Path) -> Path:
+    """Return where a path of a hypervisor of this machine lies for those who are not it. Starts none."""
+    from vre.setup.hypervisor import real
+
+    return real(paths.state(), path) if _is_own(uri) else path
+
+
 def is_local(uri: str) -> bool:
     """Return whether a uri is of this machine."""
     return uri == AUTO or uri.startswith(("qemu:///", "qemu+unix://", "test://"))
@@ -93,12 +102,25 @@ def _resolve(uri: str, report: Report) -> str:
         return uri
     from vre.setup.hypervisor import ensure, status
 
-    own = status(paths.state())
-    if own.running:
-        return own.uri
-    if not own.defined and system_answers():
+    if not _is_own(uri):
         return SYSTEM
-    return ensure(paths.state(), report)
+    own = status(paths.state())
+    return own.uri if own.running else ensure(paths.state(), report)
+
+
+def _is_own(uri: str) -> bool:
+    """Return whether a uri leads to the project's own libvirtd, or will once that is started."""
+    from vre.setup.hypervisor import status
+
+    own = status(paths.state())
+    if uri != AUTO:
+        return uri == own.uri
+    if own.running or own.defined:
+        return True
+    try:
+        return not system_answers()
+    except VreError:  # before set-up there is no module to ask with
+        return not any(SOCKETS.glob("*-sock"))
 
 
 def _alive(connection: Any | None) -> bool:

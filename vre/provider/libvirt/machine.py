@@ -73,7 +73,8 @@ def _metadata(items: Mapping[str, Any]) -> Element:
 
 
 def _firmware(accelerator: str, khz: int) -> list[Element]:
-    off = ("secure-boot", "enrolled-keys")  # the image's boot loader is not signed
+    # The image starts with them, too; but machines that stand have a firmware without keys.
+    off = ("secure-boot", "enrolled-keys")
     told = accelerator == "tcg"
     os = node(
         "os",
