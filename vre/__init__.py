@@ -1,3 +1,3 @@
 """Virtual research environments: closed, patched, from one stack file."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

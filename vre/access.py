@@ -10,6 +10,8 @@ from vre.fields import PublicKey
 from vre.paths import project, state
 
 STATE = ".vre/"
+REPOSITORY_KEY = ".vre/packages/vre.asc"
+PUBLIC = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 
 
 def located(path: str) -> Path:
@@ -33,6 +35,16 @@ def identity(config: Config) -> str:
     return next((str(path) for path in beside if path.exists()), "")
 
 
+def repository_key(config: Config) -> str:
+    """Return the public key that packages of our own are signed with, as text. Call `check` first."""
+    return repository_key_file(config).read_text()
+
+
+def repository_key_file(config: Config) -> Path:
+    """Return where the stack's repository key lies: where the stack file says, else the one made in this project."""
+    return located(config.patches.key or REPOSITORY_KEY)
+
+
 def check(config: Config) -> list[Finding]:
     """Return what is wrong with the files that the keys stand in."""
     found = [
@@ -42,7 +54,18 @@ def check(config: Config) -> list[Finding]:
     ]
     if config.access.identity and not located(config.access.identity).exists():
         found.append(Finding(key="vre:access.identity", reason=f"there is no file {located(config.access.identity)}"))
+    if config.patches.repository and (reason := _no_key(repository_key_file(config))):
+        found.append(Finding(key="vre:patches.key", reason=reason, example="vre packages makes .vre/packages/vre.asc"))
     return found
+
+
+def _no_key(file: Path) -> str:
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError):
+        return f"{file} cannot be read"
+    whole = text.startswith(PUBLIC) and "PRIVATE" not in text
+    return "" if whole else f"{file} is no public key: it begins with {PUBLIC}"
 
 
 def _is_path(key: str) -> bool:

@@ -6,14 +6,17 @@ from typing import Any
 from vre.errors import VreError
 
 
-def module(folder: str, provider: str) -> Any:
-    """Import `vre.FOLDER.PROVIDER`. Raises VreError when the packages that it needs are not installed."""
+def module(folder: str, provider: str, *, packages: str = "") -> Any:
+    """Import `vre.FOLDER.PROVIDER`. Raises VreError when the packages that it needs are not installed.
+
+    `packages` is what set-up calls them, where that is not the provider.
+    """
     try:
         return import_module(f"vre.{folder}.{provider}")
     except ModuleNotFoundError as error:
         if str(error.name).startswith("vre."):
             raise
         raise VreError(
-            f"the Python packages for {provider} are not installed ({error.name})",
-            hint=f"install them: vre setup {provider}-packages",
+            f"the Python packages for {packages or provider} are not installed ({error.name})",
+            hint=f"install them: vre setup {packages or provider}-packages",
         ) from error

@@ -3,6 +3,7 @@
 A network is always the stack's own; machines have fixed addresses in it.
 """
 
+import re
 from ipaddress import ip_network
 from typing import Annotated, Literal
 
@@ -13,11 +14,48 @@ from vre.model import Model
 
 DEBIAN = "debian"
 """The word for Debian's own image of a cloud, found by its owner and name."""
+IMAGE = re.compile(r"|current|previous|[0-9a-f]{32}")
+"""What a stack on libvirt may start from: this checkout's own image, a word of a channel, or a release's id."""
+
+
+RESERVED = {
+    "0.0.0.0/8": "this network", "127.0.0.0/8": "loopback", "169.254.0.0/16": "link-local",
+    "224.0.0.0/4": "multicast", "240.0.0.0/4": "reserved",
+    "::/8": "reserved, with loopback", "fe80::/10": "link-local", "ff00::/8": "multicast",
+}  # fmt: skip
+"""Where no network of machines can be. RFC 6890, RFC 4291."""
 
 
 def _roomy(value: str) -> str:
     if ip_network(value).prefixlen > 26:
         raise ValueError("the network needs room for machines: /26 or wider")
+    return value
+
+
+def _roomy6(value: str) -> str:
+    if ip_network(value).prefixlen > 64:
+        raise ValueError("an IPv6 network is a /64 or wider, such as fd76:7265:77::/64")
+    return value
+
+
+def _usable(value: str) -> str:
+    network = ip_network(value)
+    for text, what in RESERVED.items():
+        reserved = ip_network(text)
+        if network.version == reserved.version and network.overlaps(reserved):
+            raise ValueError(f"no machine has an address of its own in {reserved} ({what}); take a private range")
+    return value
+
+
+def _released(value: str) -> str:
+    if not IMAGE.fullmatch(value):
+        raise ValueError("is current, previous, or the id of a release (32 of 0-9, a-f); empty: what is built here")
+    return value
+
+
+def _channel(value: str) -> str:
+    if value and not value.startswith(("/", "~/", "https://")):
+        raise ValueError("a channel is a folder by its whole path, or https://...; nobody may change it on the way")
     return value
 
 
@@ -27,8 +65,9 @@ def _sixty_four(value: str) -> str:
     return value
 
 
-Roomy4 = Annotated[Cidr4, AfterValidator(_roomy)]
-Subnet6 = Annotated[Cidr6, AfterValidator(_sixty_four)]
+Roomy4 = Annotated[Cidr4, AfterValidator(_roomy), AfterValidator(_usable)]
+Roomy6 = Annotated[Cidr6, AfterValidator(_roomy6), AfterValidator(_usable)]
+Subnet6 = Annotated[Roomy6, AfterValidator(_sixty_four)]
 
 
 class Libvirt(Model):
@@ -41,7 +80,9 @@ class Libvirt(Model):
         examples=["qemu:///system", "qemu+ssh://root@hypervisor/system"],
     )
     network: Roomy4 = Field(default="192.168.77.0/24", description="IPv4 range of the stack's own network")
-    network6: Cidr6 = Field(default="fd76:7265:77::/64", description="IPv6 range of the stack's own network")
+    network6: Roomy6 = Field(
+        default="fd76:7265:77::/64", description="IPv6 range of the stack's own network, a /64 or wider"
+    )
     mode: Literal["nat", "isolated"] = Field(default="nat", description="Whether the network leads outside")
     pool: str = Field(
         default="", description="Folder on the hypervisor for disks; empty: beside libvirt's other images",
@@ -50,6 +91,14 @@ class Libvirt(Model):
     accelerator: Literal["auto", "kvm", "tcg"] = Field(
         default="auto", description="auto: KVM where it works, else emulation, with a warning"
     )
+    image: Annotated[str, AfterValidator(_released)] = Field(
+        default="", description="What machines start from: current or previous of the channel, or a release's id; "
+        "empty: what this checkout builds", examples=["current", "0123456789abcdef0123456789abcdef"],
+    )  # fmt: skip
+    channel: Annotated[str, AfterValidator(_channel)] = Field(
+        default="", description="Where releases of the image are: a folder or https; empty: this checkout's own",
+        examples=["https://images.example.org/vre", "/srv/images"],
+    )  # fmt: skip
 
 
 class _Rented(Model):
@@ -103,7 +152,9 @@ class OpenStack(_Rented):
         default="", description="The volume type that encrypts disks; none: not encrypted, for public data only",
         examples=["LUKS"],
     )  # fmt: skip
-    network6: Cidr6 = Field(default="fd76:7265:77::/64", description="IPv6 range of the stack's own network")
+    network6: Roomy6 = Field(
+        default="fd76:7265:77::/64", description="IPv6 range of the stack's own network, a /64 or wider"
+    )
 
 
 Cloud = Annotated[Libvirt | Aws | Gcp | Azure | OpenStack, Field(discriminator="provider")]
@@ -117,6 +168,11 @@ def workers_part(cloud: Libvirt | Aws | Gcp | Azure | OpenStack) -> int:
 def stock(cloud: Libvirt | Aws | Gcp | Azure | OpenStack) -> bool:
     """Say whether machines start from Debian's own image, and are brought to the state of ours by the launch."""
     return not isinstance(cloud, Libvirt) and cloud.image == DEBIAN
+
+
+def released(cloud: Libvirt | Aws | Gcp | Azure | OpenStack) -> bool:
+    """Say whether machines start from a release of the image, not from what this checkout builds."""
+    return isinstance(cloud, Libvirt) and bool(cloud.image)
 
 
 def public(cloud: Libvirt | Aws | Gcp | Azure | OpenStack) -> bool:

@@ -4,20 +4,59 @@ The words are the same on every cloud. Frozen models; unknown keys are refused.
 """
 
 import itertools
-from datetime import date
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from vre.cloud import Cloud
-from vre.fields import Domain, Networks, PublicKey, StackName
+from vre.fields import (
+    Archive,
+    Day,
+    Directory,
+    Domain,
+    Email,
+    NameServer,
+    Networks,
+    PublicKey,
+    Repository,
+    StackName,
+    Window,
+    Zone,
+)
 from vre.model import Model
 from vre.services.settings import Services
 
 
+class Terms(Model):
+    """The terms of use, accepted by a person."""
+
+    accepted_by: str = Field(min_length=3, description="Who accepted", examples=["Alice Example"])
+    on: Day = Field(description="When", examples=["2026-11-21"])
+
+
+class Acme(Model):
+    """A certificate by a public authority that speaks ACME, the names proven in DNS by the launch."""
+
+    terms: Terms = Field(
+        description="The authority's terms of service, accepted by a person",
+        examples=[{"accepted-by": "Alice Example", "on": "2026-11-21"}],
+    )
+    directory: Directory = Field(
+        default="https://acme-v02.api.letsencrypt.org/directory", description="The authority's directory",
+        examples=["https://acme.example.org/directory"],
+    )  # fmt: skip
+    contact: Email | None = Field(
+        default=None, description="Whom the authority may write to", examples=["operators@example.org"]
+    )
+    server: NameServer | None = Field(
+        default=None, description="The name server that takes dynamic updates of the domain; none: it is a zone at "
+        "Cloudflare", examples=["192.0.2.53"],
+    )  # fmt: skip
+
+
 class Direct(Model):
-    """Users come straight to the VRE; its certificate is from the stack's own authority."""
+    """Users come straight to the VRE; its certificate is from the stack's own authority, or by ACME."""
 
     provider: Literal["direct"] = Field(default="direct", description="What stands in front", examples=["direct"])
     domain: Domain | None = Field(
@@ -27,6 +66,10 @@ class Direct(Model):
     networks: Networks = Field(
         default=(), description="Who may open the pages; none: the operators' networks", examples=[["198.51.100.0/24"]]
     )
+    acme: Acme | None = Field(
+        default=None, description="A certificate that every browser trusts; none: the stack's own authority signs",
+        examples=[{"terms": {"accepted-by": "Alice Example", "on": "2026-11-21"}}],
+    )  # fmt: skip
 
 
 class Cloudflare(Model):
@@ -159,13 +202,6 @@ class Machines(Model):
     workers: Workers = Field(default_factory=Workers, description="More machines for users' work")
 
 
-class Terms(Model):
-    """The terms of use, accepted by a person."""
-
-    accepted_by: str = Field(min_length=3, description="Who accepted", examples=["Alice Example"])
-    on: date = Field(description="When", examples=["2026-11-21"])
-
-
 class Data(Model):
     """What kind of data is worked on: decides where the VRE may stand and what may go out."""
 
@@ -183,10 +219,14 @@ class Outbound(Model):
     """What machines may reach outside. All else is closed."""
 
     resolvers: Networks = Field(
-        default=(), description="Name servers; none: the network's own", examples=[["192.0.2.53/32"]]
+        default=(),
+        description="Name servers, at least one by its address; none: the network's own",
+        examples=[["192.0.2.53/32"]],
     )
     time: Networks = Field(
-        default=(), description="Time servers; none: the hypervisor's clock", examples=[["192.0.2.123/32"]]
+        default=(),
+        description="Time servers, at least one by its address; none: the hypervisor's clock",
+        examples=[["192.0.2.123/32"]],
     )
     mirrors: Networks = Field(
         default=(), description="Package mirrors, for the package manager only; none: any address, for it only",
@@ -195,6 +235,42 @@ class Outbound(Model):
     networks: Networks = Field(
         default=(), description="Other networks that machines may reach", examples=[["192.0.2.0/28"]]
     )
+
+
+class Patches(Model):
+    """How machines keep themselves patched: every 24 hours, whatever is written here."""
+
+    window: Window = Field(
+        default="02:00-05:00", description="When machines may reboot, every day", examples=["22:00-04:00"]
+    )
+    zone: Zone = Field(default="UTC", description="By whose clocks", examples=["Europe/Berlin"])
+    reboot: Literal["window", "by-hand"] = Field(
+        default="window", description="by-hand: `vre status` says that a reboot waits, and a person does it",
+        examples=["by-hand"],
+    )  # fmt: skip
+    repository: Repository | None = Field(
+        default=None, description="A signed repository with newer patch levels of Kubernetes' programs; none: only a "
+        "new image brings them", examples=["https://packages.example.org/vre"],
+    )  # fmt: skip
+    key: str = Field(
+        default="", description="Path of the repository's public key; empty: this project's own",
+        examples=["packages.asc"],
+    )  # fmt: skip
+    from_: Literal["tested", "newest"] | None = Field(
+        default=None, alias="from", description="Which state of Debian's archive machines take: the one that the "
+        "repository announces as tested, or what Debian has now; none: tested where an archive is named",
+        examples=["newest"],
+    )  # fmt: skip
+    archive: Archive | None = Field(
+        default=None, description="Where the archive's old states are, {archive} for debian and debian-security, "
+        "{moment} for a time",
+        examples=["https://mirror.example.org/{archive}/{moment}"],
+    )  # fmt: skip
+
+    @property
+    def takes(self) -> Literal["tested", "newest"]:
+        """Which state of Debian's archive machines take."""
+        return self.from_ or ("tested" if self.archive else "newest")
 
 
 class Config(Model):
@@ -211,7 +287,15 @@ class Config(Model):
     )
     data: Data = Field(default_factory=Data, description="What kind of data", examples=[{"class": "public"}])
     outbound: Outbound = Field(default_factory=Outbound, description="What may be reached outside")
+    patches: Patches = Field(
+        default_factory=Patches, description="When machines may reboot", examples=[{"window": "22:00-04:00"}]
+    )
     services: Services = Field(default_factory=Services, description="What runs in it", examples=[{"jupyter": {}}])
+
+
+def public_authority(config: Config) -> Acme | None:
+    """Return what is asked of a public authority; nothing where the certificate comes from elsewhere."""
+    return config.edge.acme if isinstance(config.edge, Direct) else None
 
 
 def schema() -> dict[str, Any]:

@@ -4,14 +4,38 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 
 from vre.cloud import Libvirt, OpenStack, public, workers_part
-from vre.config import FIRST_WORKER, Config, Native
+from vre.config import FIRST_WORKER, Config, Native, public_authority
 from vre.errors import Finding
+from vre.fields import servers
 from vre.policy import PODS, SERVICES
 
 
 def conflicts(config: Config) -> list[Finding]:
     """Return every contradiction in a stack file; keys are without `vre:`."""
-    return [*_data(config), *_cloud(config), *_edge(config), *_openstack(config), *_networks(config), *_sizes(config)]
+    every = (_data, _cloud, _edge, _openstack, _networks, _outbound, _sizes, _patches)
+    return [finding for look in every for finding in look(config)]
+
+
+def _patches(config: Config) -> Iterator[Finding]:
+    wanted = config.patches
+    if wanted.takes == "tested" and not wanted.repository:
+        yield Finding(
+            key="patches.from",
+            reason="nobody says what was tested: name the signed repository that announces it",
+            example="repository: https://packages.example.org/vre",
+        )
+    if wanted.takes == "tested" and not wanted.archive:
+        yield Finding(
+            key="patches.archive",
+            reason="what was tested is an old state of Debian's archive: name where those are",
+            example="archive: https://mirror.example.org/{archive}/{moment}",
+        )
+    if wanted.archive and wanted.takes == "newest":
+        yield Finding(
+            key="patches.archive",
+            reason="no old state of the archive is taken as long as machines take the newest",
+            example="from: tested",
+        )
 
 
 def _data(config: Config) -> Iterator[Finding]:
@@ -32,6 +56,9 @@ def _data(config: Config) -> Iterator[Finding]:
 
 def _cloud(config: Config) -> Iterator[Finding]:
     if isinstance(config.cloud, Libvirt):
+        if config.cloud.channel and not config.cloud.image:
+            reason = "nothing is taken from the channel as long as no image is named"
+            yield Finding(key="cloud.image", reason=reason, example="image: current")
         return
     if not config.access.operators:
         yield Finding(
@@ -56,7 +83,7 @@ def _openstack(config: Config) -> Iterator[Finding]:
         )
     # Nothing is looked up where nothing may be fetched.
     fetches = config.data.class_ != "sensitive" or config.outbound.mirrors
-    if fetches and not any(ip_network(each).num_addresses == 1 for each in config.outbound.resolvers):
+    if fetches and not config.outbound.resolvers:
         yield Finding(
             key="outbound.resolvers",
             reason="an OpenStack network has no name server of its own: name those that its operator recommends",
@@ -66,6 +93,9 @@ def _openstack(config: Config) -> Iterator[Finding]:
 
 def _edge(config: Config) -> Iterator[Finding]:
     if config.edge.provider != "cloudflare":
+        if public_authority(config) and not config.edge.domain and isinstance(config.cloud, Libvirt):
+            reason = "a public authority certifies names, not addresses: name the domain that the VRE is reached by"
+            yield Finding(key="edge.domain", reason=reason, example="domain: example.org")
         return
     if isinstance(config.cloud, Libvirt):
         yield Finding(
@@ -96,6 +126,18 @@ def _networks(config: Config) -> Iterator[Finding]:
                 key="cloud.network",
                 reason=f"{network} overlaps the cluster's own range for {name}, {text}",
                 example="network: 10.77.0.0/16",
+            )
+
+
+def _outbound(config: Config) -> Iterator[Finding]:
+    examples = {"resolvers": "[192.0.2.53/32]", "time": "[192.0.2.123/32]"}
+    for key, example in examples.items():
+        named = getattr(config.outbound, key)
+        if named and not servers(named):
+            yield Finding(
+                key=f"outbound.{key}",
+                reason="machines ask single servers: name at least one by its address, with /32 or /128",
+                example=f"{key}: {example}",
             )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vre import stackfile
+from vre import atomic, stackfile
 from vre.errors import VreError
 from vre.paths import project, state
 from vre.progress import Report, silent
@@ -111,7 +111,7 @@ def forget_salt(stack: str) -> None:
     file = stackfile.path(stack)
     text = file.read_text()
     if stackfile.without_salt(text) != text:
-        file.write_text(stackfile.without_salt(text))
+        atomic.write(file.resolve(), stackfile.without_salt(text).encode())
 
 
 def outputs(stack: str) -> dict[str, Any]:
@@ -135,8 +135,8 @@ def _told_of(stack: str, *words: str) -> str:
         raise
 
 
-def recover(stack: str, report: Report = silent) -> None:
-    """Mend what a killed run left behind: its lock, and the operations that it had begun.
+def recover(stack: str, report: Report = silent) -> bool:
+    """Mend what a killed run left behind: its lock, and the operations that it had begun. Say whether there were any.
 
     The handlers adopt what such an operation made, so that beginning it again is safe. A lock whose holder is alive is
     waited for, and is not broken.
@@ -151,6 +151,7 @@ def recover(stack: str, report: Report = silent) -> None:
     mended = without_pending(deployment)
     if mended is not None:
         pulumi("stack", "import", "--stack", stack, stdin=json.dumps(mended))
+    return mended is not None
 
 
 def without_pending(exported: Mapping[str, Any]) -> dict[str, Any] | None:

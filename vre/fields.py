@@ -2,17 +2,24 @@
 
 import base64
 import binascii
+import functools
 import itertools
 import re
+import zoneinfo
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import ip_network
+from datetime import date
+from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from vre.policy import Network
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,18}[a-z0-9])?")
+WINDOW = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d|24:00)")
+DAY, SHORTEST = 24 * 60, 30  # minutes; machines spread their beginnings by 15
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 KEY_TYPES = {
     "ssh-ed25519": 2,
@@ -103,9 +110,107 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def window(value: str) -> str:
+    """Return a window of time as it was written; build/image/files/usr/lib/vre/patching.py reads it on machines."""
+    found = WINDOW.fullmatch(value)
+    if found is None:
+        raise ValueError(f"{value} is no window: write two times of the day, such as 02:00-05:00")
+    if found[1] == found[2]:
+        raise ValueError(f"{value} begins when it ends; 00:00-24:00 is the whole day")
+    hours, minutes = (
+        int(end) - int(begin) for begin, end in zip(found[1].split(":"), found[2].split(":"), strict=True)
+    )
+    if (hours * 60 + minutes) % DAY in range(1, SHORTEST):
+        raise ValueError(
+            f"{value} is less than {SHORTEST} minutes: machines begin up to 15 minutes late, not all at once, and a"
+            " reboot takes its time"
+        )
+    return value
+
+
+def _zone(value: str) -> str:
+    if value not in _zones():
+        raise ValueError(
+            f"{value} is no time zone that machines know; write a continent and a city, such as Europe/Berlin, or UTC"
+        )
+    return value
+
+
+@functools.cache
+def _zones() -> frozenset[str]:
+    """Return the names of places, from the table that comes with the database of time zones.
+
+    Older names, such as US/Eastern, are not on machines: Debian has them in a package of their own, tzdata-legacy.
+    """
+    tables = [Path(folder) / "zone.tab" for folder in zoneinfo.TZPATH]
+    lines = next((table.read_text().splitlines() for table in tables if table.exists()), [])
+    named = {line.split("\t")[2] for line in lines if line and not line.startswith("#")}
+    return frozenset({"UTC", "Etc/UTC", *(named or zoneinfo.available_timezones())})
+
+
+def _repository(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme != "https" or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError(f"{value} is no address of a repository; write one such as https://packages.example.org/vre")
+    if parts.port not in (None, 443):
+        raise ValueError("machines reach port 443 of a repository and no other; leave the port out")
+    return value
+
+
+def _day(value: object) -> object:
+    """Take off what the engine adds to a day without quotation marks, whenever it writes the file anew."""
+    return value.removesuffix(" 00:00:00 +0000 UTC") if isinstance(value, str) else value
+
+
+def _directory(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme != "https" or not parts.hostname or parts.username or parts.fragment:
+        raise ValueError(f"{value} is no address of a directory; write one such as https://acme.example.org/directory")
+    return value
+
+
+def _email(value: str) -> str:
+    name, _, domain = value.rpartition("@")
+    if not name or any(each.isspace() or each in ",;<>@" for each in name) or _domain(domain) != domain:
+        raise ValueError(f"{value} is no e-mail address")
+    return value
+
+
+def server(value: str) -> tuple[str, int]:
+    """Return host and port of a name server as it was written. Raises ValueError for what is none."""
+    parts = urlsplit(f"//{value}")
+    host = parts.hostname or ""
+    try:
+        ip_address(host)
+    except ValueError:
+        _domain(host)
+    if value.endswith(":") or set(value) & set("/@?#"):
+        raise ValueError(f"{value} is no name server; write its address, such as 192.0.2.53")
+    return host, parts.port or 53
+
+
+def _server(value: str) -> str:
+    server(value)
+    return value
+
+
+def _archive(value: str) -> str:
+    missing = [part for part in ("{archive}", "{moment}") if part not in value]
+    if missing:
+        raise ValueError(f"{value} has no {' and no '.join(missing)}: the address of each archive at each moment")
+    _repository(value.replace("{archive}", "debian").replace("{moment}", "20261121T000000Z"))
+    return value
+
+
 def networks(values: Iterable[str]) -> tuple[Network, ...]:
     """Return the networks behind CIDRs that were checked when the file was read."""
     return tuple(ip_network(value) for value in values)
+
+
+def servers(values: Iterable[str | Network]) -> tuple[str, ...]:
+    """Return the addresses of those CIDRs that are one address; a wider one admits, and names nobody."""
+    found = (ip_network(value) for value in values)
+    return tuple(str(each.network_address) for each in found if each.num_addresses == 1)
 
 
 Cidr = Annotated[str, AfterValidator(_cidr)]
@@ -115,3 +220,11 @@ Networks = Annotated[tuple[Cidr, ...], AfterValidator(_distinct)]
 StackName = Annotated[str, AfterValidator(_name)]
 Domain = Annotated[str, AfterValidator(_domain)]
 PublicKey = Annotated[str, AfterValidator(_public_key)]
+Window = Annotated[str, AfterValidator(window)]
+Zone = Annotated[str, AfterValidator(_zone)]
+Repository = Annotated[str, AfterValidator(_repository)]
+Day = Annotated[date, BeforeValidator(_day)]
+Directory = Annotated[str, AfterValidator(_directory)]
+Email = Annotated[str, AfterValidator(_email)]
+NameServer = Annotated[str, AfterValidator(_server)]
+Archive = Annotated[str, AfterValidator(_archive)]

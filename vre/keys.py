@@ -1,6 +1,7 @@
 """Keys, certificates and passwords of the plugin `vre`, as a Pulumi program uses them: part of `vre.resources`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from pulumi import Input, Output, ResourceOptions
 
@@ -84,6 +85,35 @@ class Request(_Resource):
     ) -> None:
         """Make a key and a request (both PEM) for DNS names."""
         props = {"names": names, "renewAfterDays": renew_after_days}
+        super().__init__(name, props, opts)
+
+
+class AcmeCertificate(_Resource):
+    """A server's certificate by a public authority that speaks ACME, renewed by `up` in the last third of its life."""
+
+    TYPE = "vre:crypto:AcmeCertificate"
+    SECRETS = ("accountKey", "privateKey", "pending")
+    account_key: Output[str] = _out("accountKey")
+    pending: Output[Any] = _out("pending")
+    certificate: Output[str] = _out("certificate")
+    private_key: Output[str] = _out("privateKey")
+    not_after: Output[str] = _out("notAfter")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        names: Input[Texts],
+        directory: Input[str],
+        contact: Input[str] = "",
+        server: Input[str] = "",
+        opts: ResourceOptions | None = None,
+    ) -> None:
+        """Order a certificate for DNS names at a directory (its URL), whose terms this agrees to.
+
+        The names are proven at the name server `server` by dynamic updates, else at Cloudflare.
+        """
+        props = {"names": names, "directory": directory, "contact": contact, "server": server}
         super().__init__(name, props, opts)
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi import Output, ResourceOptions
 
 from vre import access, clouds, image, resources, stackfile
 from vre.artifacts.finished import Finished
-from vre.cloud import stock
+from vre.cloud import Libvirt, stock
 from vre.clouds.site import Disk, Node, Order, Site, inside
 from vre.cluster.cluster import READY_SECONDS, Cluster
 from vre.cluster.objects import Route
@@ -17,12 +17,15 @@ from vre.config import Config
 from vre.edge import front, names, refresh
 from vre.edge.contract import Front
 from vre.errors import Refused
-from vre.image import recipe
+from vre.image import Image, recipe
 from vre.load import load
 from vre.plan import plan
 from vre.policy import PODS, SERVICES, Peer
 from vre.progress import silent
 from vre.services import CATALOGUE, Context, Service
+
+if TYPE_CHECKING:
+    from vre.release.taken import Taken
 
 DOOR_SECONDS = 900
 """How long a service may take to answer at the door after its pods are up."""
@@ -57,15 +60,16 @@ def launch() -> None:
     if warned:
         pulumi.log.warn(warned)
     plain = stock(config.cloud)
-    built = (image.software if plain else image.build)(Finished(), silent)
+    built = _image(config)
     stack = plan(config)
     policy = clouds.policy(config)
 
     services = asked(config, stack.control.ipv4, built.images)
-    edge: Front = front(config).Edge(config, stack.control.ipv4, tuple(each.service.name for each in services))
-    disk = Disk(path=str(built.path), id=built.id)
+    disk = Disk(path=str(built.path), id=built.id, images=built.images, layout=str(built.layout or ""))
     packages = recipe.load().packages if plain else ()
     site = Site(Order(config=config, plan=stack, policy=policy, image=disk, packages=packages))
+    # After what the cloud has to be asked about: what it refuses ends the launch before anything stands at the edge.
+    edge: Front = front(config).Edge(config, stack.control.ipv4, tuple(each.service.name for each in services))
     published = edge.publish(site.nodes[0].address)
     cluster = Cluster(
         config.name,
@@ -80,6 +84,18 @@ def launch() -> None:
     export(config, site, edge, services)
     pulumi.export("visitors", [str(network) for network in policy.of(Peer.EDGE)])
     pulumi.export("certificateUntil", edge.certificate.not_after)
+
+
+def _image(config: Config) -> "Image | Taken":
+    """Return what machines start from. Raises VreError when it is not built, or a release is not what was signed."""
+    if isinstance(config.cloud, Libvirt) and config.cloud.image:
+        from vre.release import envelope, taken  # with all that checks signatures, only where there are some
+
+        def tell(told: str) -> None:
+            pulumi.log.info(told, ephemeral=True)
+
+        return taken.take(config.cloud, pulumi.get_stack(), tell, key=envelope.named())
+    return (image.software if stock(config.cloud) else image.build)(Finished(), silent)
 
 
 def own_plugin() -> None:
@@ -103,10 +119,14 @@ def configuration(stack: str) -> Config:
     values = pulumi.Config("vre")
     file = stackfile.read(stackfile.path(stack))
     config = load(stackfile.opened(file, values.get))
-    found = access.check(config)
+    found = [*access.check(config), *clouds.faults(config)]
     if found:
-        raise Refused(found)
+        raise Refused([replace(each, where=file.place(_steps(each.key))) for each in found])
     return config
+
+
+def _steps(key: str) -> tuple[str, ...]:
+    return tuple(key.removeprefix("vre:").split("."))
 
 
 def asked(config: Config, address: str, images: Mapping[str, str]) -> list[Running]:
@@ -160,7 +180,7 @@ def run(each: Running, cluster: Cluster, edge: Front, published: Sequence[pulumi
         objects=each.service.objects(each.settings, each.context),
         ready=[dict(thing) for thing in each.service.ready],
         timeout=READY_SECONDS,
-        opts=inside(ResourceOptions(), node.resource, cluster.plane),
+        opts=inside(ResourceOptions(), node.resource, cluster.plane, *cluster.images),
     )
     check = each.service.check(each.context)
     reach = edge.reach(node.address)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from urllib.parse import urlsplit
 
 from vre.cloud import workers_part
 from vre.config import CONTROL_HOST, FIRST_WORKER, Config, Control, Native, Workers, shape
@@ -58,7 +59,7 @@ def doors(config: Config, stack: Plan, here: Surroundings, *, edge: tuple[Networ
         resolver=networks(config.outbound.resolvers) or networks(here.resolvers),
         time=networks(config.outbound.time) or networks(here.time),
         metadata=networks(here.metadata),
-        mirrors=networks(config.outbound.mirrors) or _open_mirrors(config),
+        mirrors=_mirrors(config),
         named=networks(config.outbound.networks),
         pods=_pods(config),
     )
@@ -95,6 +96,22 @@ def host_address(network: str, host: int) -> str:
     """Return the address of a host in a network by its number."""
     inside: IPv4Network | IPv6Network = ip_network(network)
     return str(inside[host])
+
+
+def _mirrors(config: Config) -> tuple[Network, ...]:
+    """Return where packages may come from; what `patches` names is admitted with the others where it has an address."""
+    every = networks(config.outbound.mirrors) or _open_mirrors(config)
+    named = (config.patches.repository, config.patches.archive)
+    return _merged(every, *(_host(each) for each in named if each)) if every else ()
+
+
+def _host(address: str) -> tuple[Network, ...]:
+    """Return the address that a URL names its host by, none where it is a name."""
+    host = urlsplit(address).hostname or ""
+    try:
+        return (ip_network(host),)
+    except ValueError:
+        return ()
 
 
 def _open_mirrors(config: Config) -> tuple[Network, ...]:

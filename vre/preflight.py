@@ -4,22 +4,22 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from ipaddress import ip_network
+from math import ceil
 from pathlib import Path
 
+from vre import limits
 from vre.cloud import Libvirt
 from vre.config import Config
 from vre.errors import Finding, VreError
-from vre.inventory import Plan
+from vre.inventory import Machine, Plan
 from vre.policy import Network
 
 GIB = 1024**3
 OVERHEAD = 400
 """MiB that a machine costs beyond its own memory: the emulator and its caches."""
-IMAGE = 3
-"""GiB of the base image beside the disks."""
 SPARE = 1
 """GiB of disk that stay free."""
 
@@ -36,6 +36,8 @@ class Facts:
     kvm: bool
     routes: tuple[tuple[Network, str], ...]
     running: frozenset[str] = frozenset()
+    taken: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that the disks of each machine occupy already."""
     passphrase: str = ""
 
 
@@ -47,21 +49,25 @@ class Need:
     disk: int
 
 
-def need(stack: Plan, running: Iterable[str] = ()) -> Need:
-    """Return what the machines of a stack take, but for those that run."""
+def need(stack: Plan, running: Iterable[str] = (), taken: Mapping[str, int] | None = None) -> Need:
+    """Return what the machines of a stack still take: nothing for those that run, less where disks are filled."""
     standing = set(running)
     coming = [machine for machine in stack.machines if machine.name not in standing]
     if not coming:
         return Need(memory=0, disk=0)
     return Need(
         memory=sum(machine.memory + OVERHEAD for machine in coming),
-        disk=sum(machine.disk + machine.data for machine in coming) + SPARE,
+        disk=ceil(sum(_unwritten(machine, taken or {}) for machine in coming) / GIB) + SPARE,
     )
+
+
+def _unwritten(machine: Machine, taken: Mapping[str, int]) -> int:
+    return max(0, (machine.disk + machine.data) * GIB - taken.get(machine.name, 0))
 
 
 def judge(config: Config, stack: Plan, facts: Facts, *, bridge: str) -> list[Finding]:
     """Return everything that stands in the way of a launch here."""
-    wanted = need(stack, facts.running)
+    wanted = need(stack, facts.running, facts.taken)
     found = []
     if facts.fault:
         found.append(_finding("cloud.uri", facts.fault, "vre hypervisor start"))
@@ -110,6 +116,16 @@ def memory(text: str) -> int:
     return 0
 
 
+def _memory(config: Config) -> int:
+    """Return the MiB that machines may take: what is available here, or what a container leaves to our own libvirtd."""
+    from vre.provider.libvirt.connection import AUTO, system_answers
+
+    available = memory(Path("/proc/meminfo").read_text())
+    own = isinstance(config.cloud, Libvirt) and config.cloud.uri == AUTO and not system_answers()
+    left = limits.left(Path("/proc/self/cgroup").read_text()) if own else None
+    return available if left is None else min(available, left // 1024**2)
+
+
 def parse_routes(text: str) -> tuple[tuple[Network, str], ...]:
     """Return (network, device) from what `ip -json route` says."""
     found = []
@@ -139,9 +155,18 @@ def free(path: Path) -> int:
     return shutil.disk_usage(there).free
 
 
+def occupied(folder: Path, names: Iterable[str]) -> int:
+    """Return the bytes that files of a folder take on its disk, which are less than their length where they have holes.
+
+    In blocks of 512 bytes, whatever the file system's own are (inode(7)). What is not there takes nothing.
+    """
+    return sum((folder / name).stat().st_blocks * 512 for name in names if (folder / name).is_file())
+
+
 def probe(config: Config, stack: Plan, *, pool: Path) -> Facts:
     """Look at this machine, for a stack that is to stand on it."""
     from vre import paths
+    from vre.clouds import libvirt
     from vre.run import run
 
     told, fault, running = _hypervisor(config, stack)
@@ -150,7 +175,7 @@ def probe(config: Config, stack: Plan, *, pool: Path) -> Facts:
         for family in ("-4", "-6")
     ]
     return Facts(
-        memory=memory(Path("/proc/meminfo").read_text()),
+        memory=_memory(config),
         disk=free(pool),
         disk_at=str(pool),
         hypervisor=told,
@@ -158,6 +183,7 @@ def probe(config: Config, stack: Plan, *, pool: Path) -> Facts:
         kvm=kvm(),
         routes=(*routes[0], *routes[1]),
         running=running,
+        taken={machine.name: occupied(pool, libvirt.volumes(machine)) for machine in stack.machines},
         passphrase=passphrase_fault(paths.state() / "passphrase"),
     )
 

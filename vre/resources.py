@@ -13,6 +13,7 @@ from vre import keys
 from vre.resource import Resource as _Resource
 from vre.resource import out as _out
 
+AcmeCertificate = keys.AcmeCertificate
 Authority = keys.Authority
 Certificate = keys.Certificate
 HostKey = keys.HostKey
@@ -269,6 +270,26 @@ class Software(_Resource):
     ) -> None:
         """Send the `archive`, a file here, and set up what is in it; `identity` names its content."""
         props = {"machine": machine, "connection": connection, "identity": identity, "archive": archive}
+        super().__init__(resource_name, props, opts)
+
+
+class Images(_Resource):
+    """The container images of a machine."""
+
+    TYPE = "vre:machine:Images"
+
+    def __init__(
+        self,
+        resource_name: str,
+        *,
+        machine: Input[str],
+        connection: Input[Map],
+        images: Input[Map],
+        layout: Input[str],
+        opts: ResourceOptions | None = None,
+    ) -> None:
+        """Bring `images` (short name -> full name, `@`, digest) from the OCI `layout`, a folder here."""
+        props = {"machine": machine, "connection": connection, "images": images, "layout": layout}
         super().__init__(resource_name, props, opts)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,19 @@ from vre.errors import Finding, Refused, VreError
 from vre.paths import project
 
 PREFIX = "vre:"
+BOOLEAN = "tag:yaml.org,2002:bool"
 Where = tuple[str | int, ...]
+
+
+class Loader(yaml.SafeLoader):
+    """YAML as the engine reads it: only true and false are, and `on` is a word, as in `terms: {on: 2026-11-21}`."""
+
+
+Loader.yaml_implicit_resolvers = {
+    first: [each for each in resolvers if each[0] != BOOLEAN]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(BOOLEAN, re.compile("(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +76,11 @@ def parse(text: str, file: Path) -> StackFile:
     """Parse the text of a stack file."""
     try:
         _refuse_aliases(text, file)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        loaded = yaml.safe_load(text) or {}
+        root = yaml.compose(text, Loader=Loader)
+        loaded = yaml.load(text, Loader=Loader) or {}  # noqa: S506 - it is a safe one
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Refused([_broken(error, file)]) from error
+    _refuse_doubles(root, file)
     config = loaded.get("config") if isinstance(loaded, dict) else None
     if not isinstance(config, dict):
         reason = "the file has no config:" if isinstance(loaded, dict) else "the file is no YAML mapping"
@@ -111,20 +124,40 @@ def _broken(error: Exception, file: Path) -> Finding:
 
 
 def _lines(root: yaml.Node | None) -> dict[Where, int]:
-    lines: dict[Where, int] = {}
-
-    def walk(node: yaml.Node, at: Where) -> None:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                here = (*at, str(getattr(key, "value", "")))
-                lines[here] = key.start_mark.line + 1
-                walk(value, here)
-        elif isinstance(node, yaml.SequenceNode):
-            for index, value in enumerate(node.value):
-                lines[(*at, index)] = value.start_mark.line + 1
-                walk(value, (*at, index))
-
-    if root is not None:
-        walk(root, ())
-    under = {at[1:]: line for at, line in lines.items() if at[:1] == ("config",)}
+    under = {at[1:]: line for at, line in _places(root) if at[:1] == ("config",)}
     return {(str(at[0]).removeprefix(PREFIX), *at[1:]) if at else at: line for at, line in under.items()}
+
+
+def _places(node: yaml.Node | None, at: Where = ()) -> Iterator[tuple[Where, int]]:
+    """Yield every key below a node, as often as it is written, and its line."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*at, str(getattr(key, "value", "")))
+            yield here, key.start_mark.line + 1
+            yield from _places(value, here)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*at, index), value.start_mark.line + 1
+            yield from _places(value, (*at, index))
+
+
+def _refuse_doubles(root: yaml.Node | None, file: Path) -> None:
+    """Refuse keys that are written twice: a YAML reader takes the last one, without a word."""
+    lines: dict[Where, list[int]] = {}
+    for at, line in _places(root):
+        lines.setdefault(at, []).append(line)
+    twice = {at: found for at, found in lines.items() if len(found) > 1}
+    # What stands below a key that is written twice seems to be there twice, too.
+    first = {at: found for at, found in twice.items() if not any(at[:length] in twice for length in range(len(at)))}
+    if first:
+        raise Refused([_double(at, found, file) for at, found in first.items()])
+
+
+def _double(at: Where, lines: list[int], file: Path) -> Finding:
+    shown = at[1:] if at[:1] == ("config",) and len(at) > 1 else at
+    *before, last = (str(line) for line in lines)
+    return Finding(
+        key=".".join(str(part) for part in shown),
+        reason=f"is written in lines {', '.join(before)} and {last}: keep one",
+        where=f"{file.parent.name}/{file.name}:{last}",
+    )

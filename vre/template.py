@@ -15,6 +15,7 @@ def render_template(file: Path, /, **values: Any) -> str:
     environment = Environment(  # noqa: S701 - nothing here is HTML, and every value is escaped for where it goes
         loader=FileSystemLoader(file.parent),
         line_statement_prefix="#%",
+        line_comment_prefix="##",
         undefined=StrictUndefined,
         finalize=_escaped,
         keep_trailing_newline=True,

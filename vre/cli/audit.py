@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import paramiko
 
-from vre.cli import tls
+from vre.cli import host, tls
 from vre.cli.checks import Check, bad, good, looked, warning
 from vre.cli.outputs import Node, Outputs
 from vre.config import Config
@@ -40,7 +40,8 @@ def look(there: Outputs, config: Config) -> list[Check]:
         found += looked("doors", node.name, partial(ports, node))
         found += looked("logins", node.name, partial(logins, there, node))
         found += looked("firewall", node.name, partial(firewall, there, node, config, policy))
-    found += looked("tls", "door", partial(door, there))
+        found += looked(host.AREA, node.name, partial(host.look, there, node))
+    found += looked("tls", "door", partial(door, there, proxied=config.edge.provider == "cloudflare"))
     found += looked("cluster", "policies", partial(cluster, there))
     return found + looked("here", "secrets", secrets)
 
@@ -114,12 +115,12 @@ def firewall(there: Outputs, node: Node, config: Config, policy: Policy) -> Iter
         yield bad("firewall", node.name, "differs from the policy", f"pulumi up --refresh -s {there.stack} mends it")
 
 
-def door(there: Outputs) -> Iterator[Check]:
+def door(there: Outputs, *, proxied: bool) -> Iterator[Check]:
     """Try what a door must refuse: old TLS, and answers in the clear."""
     tls.shown(there.url, there.authority)
     yield good("tls", "chain", f"valid, from {'the stack' if there.authority else 'a public'}'s authority")
     old = [version.name for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1) if tls.speaks(there.url, version)]
-    yield versions(old, proxied=not there.authority)
+    yield versions(old, proxied=proxied)
     yield plain(there.url)
 
 

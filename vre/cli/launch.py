@@ -32,7 +32,7 @@ DISKS = frozenset({
     "azure-native:compute:Disk",
     "openstack:blockstorage/volume:Volume",
 })  # fmt: skip
-NEXT = "go on from here: {up}   what happened: {vre} logs -s {stack}   all of it: {log}"
+NEXT = "go on from here: {again}{told}   all of it: {log}"
 
 
 def setup(
@@ -50,7 +50,7 @@ def setup(
 def up(*, stack: Stack = DEFAULT) -> None:
     """Set up what is missing, launch, wait until it is usable"""
     from vre import clouds, engine
-    from vre.cli import outputs, parts, preparation
+    from vre.cli import orphans, outputs, parts, preparation
 
     begun = time.monotonic()
     preparation.announce(stack, launching=True)
@@ -61,20 +61,28 @@ def up(*, stack: Stack = DEFAULT) -> None:
     preparation.require(stack)
     with step(f"state of stack {stack}") as report:
         engine.ensure_stack(stack)
-        engine.recover(stack, report)
-    change("up", stack)
+        cut_off = engine.recover(stack, report)
+    if cut_off and (left := orphans.after(stack)):
+        sys.stderr.write(f"the last run was cut off; {left}\n")
+    try:
+        change("up", stack)
+    except VreError as error:
+        hint = "\n  ".join(filter(None, (error.hint, orphans.after(stack))))
+        raise VreError(error.message, hint=hint) from error
     _ready(outputs.of(stack), time.monotonic() - begun)
 
 
 def down(*, stack: Stack = DEFAULT, yes: Yes = False) -> None:
     """Destroy a stack, its machines and all their data"""
     from vre import engine
-    from vre.cli import outputs, parts, reach, trust
+    from vre.cli import orphans, outputs, trust
 
     if not engine.exists(stack):
+        _tidy(stack)  # set-up alone starts a hypervisor, too, and an interrupted `down` may have left it
         sys.stdout.write(f"stack {stack} is not launched\n")
         return
     resources = engine.resources(stack)
+    rented = orphans.rented(resources)
     sys.stdout.write(loss(stack, [each["urn"] for each in resources]))
     if not yes and sys.stdin.isatty() and not typer.confirm("Destroy it?"):
         raise VreError("nothing was destroyed")
@@ -85,11 +93,20 @@ def down(*, stack: Stack = DEFAULT, yes: Yes = False) -> None:
     change("destroy", stack)
     engine.pulumi("stack", "rm", stack, "--yes", "--preserve-config")
     engine.forget_salt(stack)
-    parts.tidy()
-    reach.known_hosts_file(stack).unlink(missing_ok=True)
+    _tidy(stack)
     sys.stdout.write(f"stack {stack} is gone\n")
     if trust.installed(stack):
         sys.stdout.write(f"  its authority is still trusted here: {outputs.vre()} authority remove -s {stack}\n")
+    if rented:
+        orphans.refuse(stack)
+
+
+def _tidy(stack: str) -> None:
+    """Leave nothing here of a stack that is gone."""
+    from vre.cli import parts, reach
+
+    parts.tidy()
+    reach.known_hosts_file(stack).unlink(missing_ok=True)
 
 
 def change(action: str, stack: str) -> None:
@@ -110,10 +127,9 @@ def change(action: str, stack: str) -> None:
     faults = timeline.faults() or Path(log).read_text(errors="replace").strip()[-2000:]
     told = engine.explain(VreError(f"{action} of stack {stack} failed\n{faults}"))
     again = outputs.up(stack) if action == "up" else f"{outputs.vre()} down -s {stack}"
-    raise VreError(
-        told.message,
-        hint="\n  ".join(filter(None, (told.hint, NEXT.format(up=again, vre=outputs.vre(), stack=stack, log=log)))),
-    )
+    happened = f"   what happened: {outputs.vre()} logs -s {stack}" if action == "up" else ""
+    following = NEXT.format(again=again, told=happened, log=log)
+    raise VreError(told.message, hint="\n  ".join(filter(None, (told.hint, following))))
 
 
 def _kind(urn: str) -> str:

@@ -20,8 +20,11 @@ def status(*, stack: Stack = DEFAULT, as_json: AsJson = False) -> None:
     from vre.cli import edge as front
     from vre.cli import status as looks
 
-    there = outputs.of(stack)
-    found = [*looks.look(there), *front.look(there, outputs.config(stack))]
+    there = outputs.machines(stack)
+    if there.url:
+        found = [*looks.look(there), *front.look(there, outputs.config(stack))]
+    else:
+        found = looks.unfinished(there, hint=f"what failed is told by: {outputs.up(stack)}")
     checks.show(found, title=f"Stack {stack}, checked now", machine_readable=as_json)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vre.cli import launch, look, reach, show
+from vre.cli import image, launch, look, orphans, packages, reach, show
 from vre.errors import VreError
 
 app = typer.Typer(
@@ -32,7 +32,7 @@ def options(
 
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Launch": (launch.setup, launch.up, launch.down, launch.clean),
+    "Launch": (launch.setup, launch.up, launch.down, orphans.orphans, launch.clean, packages.packages),
     "Look": (look.check, look.status, look.edge, look.audit),
     "Reach": (reach.ssh, reach.kubectl, reach.logs, reach.hypervisor),
     "Show": (show.password, show.authority, show.policy, show.schema, show.generate, show.version),
@@ -41,6 +41,7 @@ for panel, commands in COMMANDS.items():
     for command in commands:
         settings = OWN_WORDS if command in {reach.ssh, reach.kubectl} else None
         app.command(rich_help_panel=panel, context_settings=settings)(command)
+app.add_typer(image.app, name="image", rich_help_panel="Image")
 
 
 def run() -> None:

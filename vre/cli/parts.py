@@ -4,6 +4,8 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib import invalidate_caches
+from importlib.util import find_spec
 from pathlib import Path
 
 from vre.errors import VreError
@@ -46,12 +48,12 @@ def _image_packages(report: Report) -> None:
     packages.ensure_packages(_building(), report)
 
 
-def _sdk(provider: str) -> Callable[[Report], None]:
-    """Return what installs the Python packages of a provider into this environment."""
+def _sdk(extra: str) -> Callable[[Report], None]:
+    """Return what installs the Python packages of a provider, or of releases, into this environment."""
 
     def ensure(report: Report) -> None:
-        report(f"Pulumi's packages for {provider}")
-        _pip(project() / "requirements" / f"{provider}.txt")
+        report(f"Python packages for {extra}")
+        _pip(project() / "requirements" / f"{extra}.txt")
 
     return ensure
 
@@ -118,8 +120,10 @@ def _hypervisor(report: Report) -> None:
         hypervisor.ensure(state(), report)
 
 
-SDKS = ("aws", "gcp", "azure", "openstack", "cloudflare")
-"""The providers whose Python packages are installed only where a stack asks for them."""
+SDKS = ("aws", "gcp", "azure", "openstack", "cloudflare", "acme")
+"""Whose Python packages are installed only where a stack asks for them."""
+RELEASE = "release"
+"""What describes releases and compares them with known faults: launches do without."""
 PARTS = (
     Part(name="packages", title="host packages", ensure=_packages),
     Part(name="binding", title="libvirt's Python binding", ensure=_binding),
@@ -134,7 +138,7 @@ PARTS = (
     Part(name="policy-pack", title="policy pack", ensure=_policy_pack, usual=False),
     *(
         Part(name=f"{each}-packages", title=f"Python packages for {each}", ensure=_sdk(each), usual=False)
-        for each in SDKS
+        for each in (*SDKS, RELEASE)
     ),
 )
 
@@ -150,6 +154,13 @@ def ensure(names: Iterable[str] = ()) -> None:
         if part.name in wanted or (part.usual and not wanted):
             with step(part.title) as report:
                 part.ensure(report)
+
+
+def ensure_modules(extra: str, *modules: str) -> None:
+    """Install the Python packages of a provider, or of releases, where one of their modules is not there."""
+    if any(find_spec(module) is None for module in modules):
+        ensure([f"{extra}-packages"])
+        invalidate_caches()
 
 
 def hypervisor(action: str) -> str:
@@ -179,7 +190,7 @@ def missing() -> list[str]:
     from vre.artifacts import golang
     from vre.artifacts.finished import Finished
 
-    lacking = {name for name, path in golang.current().items() if not path.exists()}
+    lacking = {name for name, path in golang.current().items() if name in golang.usual() and not path.exists()}
     engine = {name for name in lacking if name.startswith("pulumi")}
     todo = ["engine"] if engine and not Path(sys.prefix, "bin", "pulumi").exists() else []
     if lacking - engine:

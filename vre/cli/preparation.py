@@ -9,16 +9,22 @@ from pathlib import Path
 from vre import preflight
 from vre.cli import outputs, parts
 from vre.cli.checks import Check, bad, good, looked, warning
-from vre.cloud import stock
+from vre.cloud import released, stock
+from vre.config import public_authority
 from vre.errors import Finding, Refused
 from vre.inventory import Plan
+from vre.paths import cache
 from vre.preflight import Facts, Need
 
 REMOTE_PARTS = ("image-packages", "engine", "secrets", "programs")
 """What a launch on a cloud needs of this machine: no hypervisor."""
+RELEASED_PARTS = ("packages", "binding", "engine", "secrets", "hypervisor")
+"""What a launch from a release needs of this machine: nothing of the image is built."""
 MINUTES = {"engine": 7.0, "programs": 26.0, "image": 12.0}
 """Minutes of one processor that the long parts of set-up take when nothing is cached."""
-LAUNCH = {True: 2.0, False: 5.0}
+ROOM = {"engine": 2, "programs": 5, "image": 3}
+"""GiB that the long parts of set-up fill below the home folder: sources, compilers' caches, what is built."""
+LAUNCH = {True: 2.0, False: 6.5}
 """Minutes of a launch, with KVM and without."""
 
 
@@ -29,26 +35,43 @@ def local(stack: str) -> bool:
 
 def wanted(stack: str) -> tuple[str, ...]:
     """Return the parts of set-up that a stack needs; none named means: the usual ones."""
-    if local(stack):
-        return ()
     config = outputs.config(stack)
-    chosen = (config.cloud.provider, config.edge.provider)
+    chosen = (config.cloud.provider, config.edge.provider, "acme" if public_authority(config) else "")
+    packages = tuple(f"{each}-packages" for each in chosen if each in parts.SDKS)
+    if local(stack):
+        usual = tuple(part.name for part in parts.PARTS if part.usual) if packages else ()
+        return (*(RELEASED_PARTS if released(config.cloud) else usual), *packages)
     # Our own image is built here, too: it says which container images the one in the cloud holds.
     material = "software" if stock(config.cloud) else "image"
-    return (*REMOTE_PARTS, material, *(f"{each}-packages" for each in chosen if each in parts.SDKS))
+    return (*REMOTE_PARTS, material, *packages)
 
 
 def announce(stack: str, *, launching: bool) -> None:
     """Say what will be done, roughly how long it takes here, and what it needs."""
     todo = parts.missing()
+    if released(outputs.config(stack).cloud):
+        todo = [part for part in todo if part in RELEASED_PARTS]
     if not todo and not launching:
         return
     cpus = os.cpu_count() or 1
     if not local(stack):
         sys.stderr.write(remotely(stack, todo, outputs.config(stack).cloud.provider, cpus=cpus))
-        return
-    needed = preflight.need(_plan(stack))
-    sys.stderr.write(announcement(stack, todo, needed, launching=launching, kvm=preflight.kvm(), cpus=cpus))
+    else:
+        needed = preflight.need(_plan(stack))
+        sys.stderr.write(announcement(stack, todo, needed, launching=launching, kvm=preflight.kvm(), cpus=cpus))
+    sys.stderr.write(room(todo, cache(), preflight.free(cache())))
+
+
+def room(todo: list[str], where: Path, free: int) -> str:
+    """Return what building will fill, beside the bytes that are free there; nothing where nothing is built. Pure.
+
+    Said and not refused: what an interrupted set-up has built already cannot be told from what is another's.
+    """
+    gib = sum(ROOM.get(part, 0) for part in todo)
+    if not gib:
+        return ""
+    told = f"Building fills up to {gib} GiB more at {where}, where {free / preflight.GIB:.0f} GiB are free.\n"
+    return told if free >= gib * preflight.GIB else f"WARNING: {told}"
 
 
 def remotely(stack: str, todo: list[str], provider: str, *, cpus: int) -> str:
@@ -112,6 +135,17 @@ def _accounts(stack: str) -> Iterator[Check]:
     asked = [name.rsplit(".", 1)[-1] for name in accounts.modules(config)]
     if asked and not found:
         yield good("accounts", ", ".join(asked), "can do what the launch needs, as far as can be asked")
+        yield from _orphans(stack)
+
+
+def _orphans(stack: str) -> Iterator[Check]:
+    from vre.cli import orphans
+
+    found = orphans.find(stack)
+    if found:
+        every = orphans.lines(found, orphans.SHOWN)
+        told = f"{orphans.count(found)} with the stack's mark and not in its state:{every}"
+        yield warning("accounts", "left over", told, f"delete what is not another's: {orphans.remedy(stack)}")
 
 
 def _engine() -> Iterator[Check]:
@@ -147,11 +181,14 @@ def described(facts: Facts) -> Iterator[Check]:
 
 
 def pool(stack: str) -> Path:
-    """Return the folder that a stack's disks lie in."""
+    """Return the folder that a stack's disks lie in, as this machine sees it."""
     from vre.cloud import Libvirt
+    from vre.clouds import libvirt
+    from vre.provider.libvirt.connection import here
 
-    cloud = outputs.config(stack).cloud
-    return Path((isinstance(cloud, Libvirt) and cloud.pool) or "/var/lib/libvirt/images")
+    config = outputs.config(stack)
+    uri = config.cloud.uri if isinstance(config.cloud, Libvirt) else ""
+    return here(uri, Path(libvirt.folder(config)))
 
 
 def bridge(stack: str) -> str:

@@ -1,6 +1,6 @@
 """Commands that reach into a launched stack: a shell, kubectl, logs, the hypervisor."""
 
-import os
+import glob
 import shlex
 import sys
 from enum import StrEnum
@@ -18,6 +18,8 @@ from vre.run import become, run
 if TYPE_CHECKING:
     from vre.cli.outputs import Node, Outputs
 
+MOMENT = f"{'[0-9]' * 8}T{'[0-9]' * 6}Z"
+"""How the moment in a log's name looks: a longer stack's name is not taken for one."""
 KUBECTL = ("sudo", "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf")
 
 
@@ -127,7 +129,7 @@ def logs(
 
 def launch_log(stack: str) -> str:
     """Return what the engine said in the newest launch."""
-    found = sorted((state() / "logs").glob(f"{stack}-*.log"), key=os.path.getmtime)
+    found = sorted((state() / "logs").glob(f"{glob.escape(stack)}-{MOMENT}-up.log"))
     if not found:
         raise VreError(f"stack {stack} was not launched from here", hint=f"launch it: {outputs.up(stack)}")
     return f"{found[-1]}\n{found[-1].read_text(errors='replace')}"
@@ -136,12 +138,15 @@ def launch_log(stack: str) -> str:
 def console_log(stack: str, machine: str) -> str:
     """Return what a machine wrote on its serial console. Raises VreError when the hypervisor has no such file here."""
     from vre import engine
+    from vre.provider.libvirt.connection import here
 
     disks = [each for each in engine.resources(stack) if each.get("type") == "vre:libvirt:Domain"]
     named = [each["inputs"] for each in disks if not machine or str(each["inputs"]["name"]).endswith(machine)]
     if not named:
         raise VreError(f"stack {stack} has no such machine", hint=f"vre status -s {stack}")
-    path = Path(str(named[0].get("console") or ""))
+    # Who names none means the machine that the VRE is reached by.
+    named.sort(key=lambda each: not str(each["name"]).endswith("-control"))
+    path = here(str(named[0].get("uri", "")), Path(str(named[0].get("console") or "")))
     try:
         return f"{path}\n{path.read_text(errors='replace')}"
     except OSError as error:

@@ -49,7 +49,7 @@ def authority(
         return
     certificate = outputs.of(stack).authority
     if not certificate:
-        raise VreError("there is no authority of the stack's own", hint="browsers trust Cloudflare's anyway")
+        raise VreError("there is no authority of the stack's own", hint="browsers trust its certificate anyway")
     if action == Trust.PRINT:
         sys.stdout.write(certificate)
     else:

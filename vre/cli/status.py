@@ -5,22 +5,16 @@ import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from vre.cli import tls
+from vre.cli import patched, tls
 from vre.cli.checks import Check, bad, good, looked, warning
 from vre.cli.outputs import Node, Outputs
 from vre.errors import VreError
 from vre.machine.ssh import Shell
 
 KUBECTL = ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf"]
-PATCH_AGE = timedelta(hours=48)
 EXPIRES_SOON = timedelta(days=14)
-LISTS = "/var/lib/apt/lists"
-HISTORY = "/var/log/apt/history.log"
-REBOOT = "/run/reboot-required"
-SEEN = (LISTS, HISTORY, REBOOT)
 
 
 def look(there: Outputs) -> list[Check]:
@@ -35,23 +29,23 @@ def look(there: Outputs) -> list[Check]:
     return found
 
 
+def unfinished(there: Outputs, *, hint: str) -> list[Check]:
+    """Return what is found on the machines of a stack whose launch did not come to its end."""
+    found = [bad("launch", there.stack, "did not come to its end", hint)]
+    for node in there.machines:
+        found += looked("machines", node.name, partial(machine, there, node))
+    return found
+
+
 def machine(there: Outputs, node: Node) -> Iterator[Check]:
     """Look at one machine over SSH."""
     with Shell(there.connection(node)) as shell:
         up = float(shell.run(["cat", "/proc/uptime"]).split()[0])
         kernel = shell.run(["uname", "-r"]).strip()
-        yield good("machines", node.name, f"{node.role}, {node.addresses[0]}, kernel {kernel}, up {age(up)}")
+        yield good("machines", node.name, f"{node.role}, {node.addresses[0]}, kernel {kernel}, up {patched.age(up)}")
         failed = json.loads(shell.run(["systemctl", "list-units", "--failed", "--output", "json"]) or "[]")
         yield from units(node.name, failed)
-        yield from patches(node.name, _times(shell), datetime.now(UTC))
-
-
-def _times(shell: Shell) -> dict[str, float]:
-    """Return when each of apt's files was last written; only those that are there."""
-    folders = [str(Path(path).parent) for path in SEEN]
-    paths = [word for path in SEEN for word in ("-o", "-path", path)][1:]
-    told = shell.run(["find", *folders, "-maxdepth", "1", "(", *paths, ")", "-printf", "%T@ %p\\n"])
-    return {path: float(when) for when, path in (line.split(maxsplit=1) for line in told.splitlines())}
+        yield from patched.look(node.name, patched.noted(shell.run(["sh", "-c", patched.LOOK])), datetime.now(UTC))
 
 
 def units(name: str, failed: Iterable[Mapping[str, Any]]) -> Iterator[Check]:
@@ -59,25 +53,6 @@ def units(name: str, failed: Iterable[Mapping[str, Any]]) -> Iterator[Check]:
     names = [str(unit["unit"]) for unit in failed]
     if names:
         yield bad("machines", name, f"failed: {', '.join(names)}", f"vre ssh {name} -- systemctl status {names[0]}")
-
-
-def patches(name: str, times: Mapping[str, float], now: datetime) -> Iterator[Check]:
-    """Judge when a machine was last brought up to date. Pure."""
-    last = times.get(LISTS)
-    if last is None:
-        yield warning("machines", f"{name} patches", "package lists were never read")
-        return
-    since = now - datetime.fromtimestamp(last, UTC)
-    changed = times.get(HISTORY)
-    told = f"package lists read {age(since.total_seconds())} ago"
-    if changed is not None:
-        told += f", packages changed {age((now - datetime.fromtimestamp(changed, UTC)).total_seconds())} ago"
-    if REBOOT in times:
-        yield warning("machines", f"{name} patches", f"{told}; a reboot is wanted", f"vre ssh {name} -- sudo reboot")
-    elif since > PATCH_AGE:
-        yield warning("machines", f"{name} patches", told, "the machine cannot reach a package mirror?")
-    else:
-        yield good("machines", f"{name} patches", told)
 
 
 def cluster(there: Outputs) -> Iterator[Check]:
@@ -169,11 +144,3 @@ def expires(area: str, name: str, end: datetime, now: datetime, *, hint: str) ->
     if left < timedelta(0):
         return bad(area, name, f"ended on {end:%Y-%m-%d}", hint)
     return warning(area, name, told, hint) if left < EXPIRES_SOON else good(area, name, told)
-
-
-def age(seconds: float) -> str:
-    """Return a length of time in its largest unit."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -19,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from vre import atomic
 from vre.errors import VreError
 from vre.progress import Report, silent
 from vre.run import run
@@ -90,6 +91,14 @@ def stop(state: Path, report: Report = silent, *, grace: float = GRACE) -> None:
         shutil.rmtree(folder)
 
 
+def real(state: Path, path: Path) -> Path:
+    """Return where a path that the own libvirtd names lies for all others: its folders lie over the system's. Pure."""
+    for name, place in enclosed.PLACES.items():
+        if path.is_relative_to(place):
+            return _folder(state) / name / path.relative_to(place)
+    return path
+
+
 def _folder(state: Path) -> Path:
     return state.resolve() / "hypervisor"
 
@@ -107,8 +116,7 @@ def _uri(folder: Path) -> str:
 
 
 def _place(folder: Path) -> dict[str, Any]:
-    file = folder / "place.json"
-    return dict(json.loads(file.read_text())) if file.exists() else {}
+    return atomic.remembered(folder / "place.json")
 
 
 def _inside(folder: Path) -> list[str]:
@@ -133,7 +141,7 @@ def _prepare(folder: Path, netns: str) -> None:
     for name in MARKERS:
         (folder / "run" / name / "autostarted").unlink(missing_ok=True)
     kept = {"boot": boot, "netns": netns or old.get("netns", ""), "made": sorted({*old.get("made", []), *made})}
-    (folder / "place.json").write_text(json.dumps(kept))
+    atomic.write(folder / "place.json", json.dumps(kept).encode())
 
 
 def configuration(sockets: Path) -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""The two secrets of a checkout: the passphrase of the Pulumi state and the key that opens the machines.
+"""The secrets of a checkout: the passphrase of the Pulumi state, the key of the machines, the key that signs images.
 
-Both lie in the state folder, made once, readable by their owner alone, and refused when they are not.
+All lie in the state folder, made once, readable by their owner alone, and refused when they are not.
 """
 
 import os
@@ -9,12 +9,14 @@ import stat
 import tempfile
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_private_key,
     load_ssh_private_key,
 )
 
@@ -53,6 +55,38 @@ def ensure_key(state: Path) -> Path:
         beside.write_bytes(public)
         beside.chmod(0o644)
     return file
+
+
+def ensure_image_key(state: Path) -> Path:
+    """Return the file with the Ed25519 key (PKCS #8, PEM) that signs images, made when there is none.
+
+    Its public half lies beside it: images.pub. Raises VreError when the key can be read by others or is none.
+    """
+    file = state / "images.pem"
+    if not file.exists() and not file.is_symlink():
+        _create(file, Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public, beside = image_key(file).public_key(), file.with_name("images.pub")
+    text = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    if not beside.is_file() or beside.read_bytes() != text:
+        beside.write_bytes(text)
+        beside.chmod(0o644)
+    return file
+
+
+def image_key(file: Path) -> Ed25519PrivateKey:
+    """Return the key in a file that signs images. Raises VreError when others can read it or it is no such key."""
+    if not file.is_file():
+        raise VreError(f"{file} is not there", hint="it holds the key that signs images")
+    check_private(file)
+    try:
+        key = load_pem_private_key(file.read_bytes(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise VreError(
+            f"{file} is no Ed25519 key in PEM without a passphrase", hint="openssl genpkey -algorithm ed25519"
+        )
+    return key
 
 
 def check_private(file: Path) -> None:
