@@ -27,7 +27,7 @@ from tests.machine.lab import NAMESPACE, Lab
 from tests.machine.stack import Ended
 from vre import image
 from vre.artifacts.store import Store
-from vre.cluster import objects
+from vre.cluster import network, objects
 from vre.image.boot import boot
 from vre.paths import project
 from vre.progress import elapsed, step
@@ -40,8 +40,10 @@ from vre.setup import hypervisor
 
 RUNS = 3
 LAUNCH_LIMIT, QUIET_LIMIT = 1.25, 3.0
-ADDRESS = "10.0.2.15"
+ADDRESS, GATEWAY = "10.0.2.15", "10.0.2.2"
 """What QEMU's own network gives to its one guest."""
+PODS = "10.244.0.0/24"
+"""The range that the first machine of a cluster is given."""
 KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
 EMPTY = "name: empty\nruntime: {name: python, options: {toolchain: pip, virtualenv: VENV}}\n"
 
@@ -94,6 +96,9 @@ def by_hand(folder: Path, khz: int) -> tuple[float, float]:
         built = image.build(Store(), report)
         with boot(built.path, folder, report, khz=khz) as guest, guest.connect() as shell:
             _patiently(shell, "cloud-init status --wait || true")
+            # Nothing answers there, but kubeadm and the kubelet take the address that the default route has.
+            _patiently(shell, f"ip route replace default via {GATEWAY}")
+            _patiently(shell, f"tee {network.CONFLIST} > /dev/null", network.conflist(PODS))
             report("kubeadm init")
             _patiently(shell, "kubeadm init --config /dev/stdin", yaml.safe_dump_all(_bare(built.images)))
             _patiently(shell, f"{KUBECTL} taint nodes --all node-role.kubernetes.io/control-plane-")
@@ -121,8 +126,9 @@ def _apply(shell: paramiko.SSHClient, things: list[dict[str, object]]) -> None:
 
 
 def _available(shell: paramiko.SSHClient, space: str, *deployments: str) -> None:
-    names = " ".join(f"deployment/{name}" for name in deployments)
-    _patiently(shell, f"{KUBECTL} wait {names} --namespace {space} --for=condition=Available --timeout 1500s")
+    # Not the condition Available: one pod that may be missing counts as there.
+    for name in deployments:
+        _patiently(shell, f"{KUBECTL} rollout status deployment/{name} --namespace {space} --timeout 600s")
 
 
 def _bare(images: Mapping[str, str]) -> list[dict[str, object]]:

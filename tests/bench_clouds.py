@@ -4,27 +4,32 @@ The clouds are simulated, so a preview's time is the engine's, the program's and
 docs/benchmarks-clouds.md, from what was measured and nothing else.
 """
 
+import contextlib
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from operator import le
 from pathlib import Path
 from typing import Any
 
 from tests.bench import RUNS, empty
+from tests.engine.moto_server import serving
+from tests.engine.simulated import azure
 from tests.engine.simulated.lifecycle import begin
 from tests.oracle.configs import KEY, case
-from tests.oracle.told import declared
+from tests.oracle.told import declare, played
 from vre.paths import project
 from vre.progress import step
 
 PREVIEW_LIMIT, MACHINE_LIMIT, MEMORY_LIMIT = 2.0, 0.020, 250 * 1024
-MACHINES = (1, 100)
+MACHINES = (1, 10, 30, 100)
+EVEN_LIMIT = 2.0
+"""So many times what a machine costs between the first numbers may one cost between the last: growth is a line."""
 SAID = 'print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")))'
 CLOUDS: Mapping[str, Mapping[str, Any]] = {
     "aws": {"provider": "aws", "region": "eu-west-1"},
@@ -34,6 +39,11 @@ CLOUDS: Mapping[str, Mapping[str, Any]] = {
     },
 }  # fmt: skip
 PLUGINS = {"azure": "azure-native"}
+CREDENTIALS: Mapping[str, Mapping[str, str]] = {
+    "aws": {"AWS_ACCESS_KEY_ID": "AKIANOBODY0000000000", "AWS_SECRET_ACCESS_KEY": "nobody"},
+    "gcp": {"GOOGLE_OAUTH_ACCESS_TOKEN": "nobody"},
+    "azure": dict.fromkeys(azure.CREDENTIALS, "nobody"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,24 +52,53 @@ class Measured:
 
     preview: float
     machine: float
+    growth: float
+    sdk: float
     memory: int
+
+    def within(self, nothing: float) -> bool:
+        """Say whether the limits hold, beside the time of an empty program."""
+        limits = (PREVIEW_LIMIT * nothing, MACHINE_LIMIT, EVEN_LIMIT, MEMORY_LIMIT)
+        return all(map(le, (self.preview, self.machine, self.growth, self.memory), limits))
+
+
+@contextlib.contextmanager
+def answering(cloud: str, folder: Path) -> Iterator[Mapping[str, str]]:
+    """Have what stands behind a simulated cloud. Yields the environment that its plugin wants."""
+    if cloud != "aws":
+        yield CREDENTIALS[cloud]
+        return
+    folder.mkdir(parents=True)
+    with serving(folder) as url:
+        yield {**CREDENTIALS[cloud], "AWS_ENDPOINT_URL": url}
 
 
 def preview(cloud: str, folder: Path) -> float:
     """Return the median time of a preview without changes on a simulated cloud."""
     stack = (project() / "stacks" / f"Pulumi.{cloud}.yaml").read_text().partition("config:\n")[2]
-    life = begin(folder / "clone", cloud, stack, [PLUGINS.get(cloud, cloud)])
-    life.up()
-    return statistics.median(_timed(lambda: life.preview("--expect-no-changes")) for _ in range(RUNS))
+    with answering(cloud, folder / "cloud") as env:
+        life = begin(folder / "clone", cloud, stack, [PLUGINS.get(cloud, cloud)], env=env)
+        life.up()
+        return statistics.median(_timed(lambda: life.preview("--expect-no-changes")) for _ in range(RUNS))
 
 
-def machine(cloud: str) -> float:
-    """Return the time that one machine more takes our own code and the SDK, without the engine."""
-    few, many = (_timed(partial(_declare, cloud, count)) for count in MACHINES)
-    return (many - few) / (MACHINES[1] - MACHINES[0])
+def machine(cloud: str) -> tuple[float, float, float]:
+    """Return the seconds that one machine more takes our own code, how they grow, and the seconds with all of the SDK.
+
+    Our own code is what reads the settings, plans, and declares; the SDK's constructors are in it. The second figure
+    compares a machine between the last two numbers with one between the first and the third.
+    """
+    _declare(cloud, 1)  # what is imported is not a machine's
+    runs = [[_declare(cloud, count) for _ in range(RUNS)] for count in MACHINES]
+    one, _, some, many = (min(own for own, _ in each) for each in runs)
+    whole = [min(all_of_it for _, all_of_it in each) for each in runs]
+    late, early = (many - some) / (MACHINES[3] - MACHINES[2]), (some - one) / (MACHINES[2] - MACHINES[0])
+    more = MACHINES[3] - MACHINES[0]
+    return (many - one) / more, late / early, (whole[3] - whole[0]) / more
 
 
-def _declare(cloud: str, workers: int) -> None:
+def _declare(cloud: str, workers: int) -> tuple[float, float]:
+    """Return the seconds that our own code took, and those of all."""
     settings = {
         "cloud": CLOUDS[cloud],
         "access": {"keys": [KEY], "operators": ["203.0.113.0/24"]},
@@ -67,7 +106,15 @@ def _declare(cloud: str, workers: int) -> None:
         "machines": {"workers": {"count": workers}},
     }
     answers: dict[str, Any] = {"ipv6CidrBlock": "2001:db8::/56", "address": "192.0.2.1", "publicIp": "192.0.2.1"}
-    declared(case(settings), lambda token, name, inputs: (f"{name}-id", {**answers, "name": name}), _Anything())
+    own: list[float] = []
+
+    def program() -> None:
+        own.append(_timed(lambda: declare(case(settings))))
+
+    whole = _timed(
+        lambda: played(program, "bench", lambda _, name, __: (f"{name}-id", {**answers, "name": name}), _Anything())
+    )
+    return own[0], whole
 
 
 class _Anything(dict[str, Callable[[dict[str, Any]], dict[str, Any]]]):
@@ -97,20 +144,28 @@ def page(found: Mapping[str, Measured], nothing: float, *, when: str) -> str:
     """Return docs/benchmarks-clouds.md. Pure."""
     rows = "".join(
         f"| {cloud} | {each.preview:.1f} s | {each.preview / nothing:.2f} | {each.machine * 1000:.1f} ms "
-        f"| {each.memory / 1024:.0f} MiB |\n"
+        f"| {each.growth:.2f} | {each.sdk * 1000:.0f} ms | {each.memory / 1024:.0f} MiB |\n"
         for cloud, each in found.items()
+    )
+    most = (
+        f"| *at most* | | *{PREVIEW_LIMIT:g}* | *{MACHINE_LIMIT * 1000:.0f} ms* | *{EVEN_LIMIT:g}* | "
+        f"| *{MEMORY_LIMIT / 1024:.0f} MiB* |"
     )
     return f"""# Benchmarks on simulated clouds
 
 Written by `make bench` on {when}. An empty Pulumi Python program without changes took {nothing:.1f} s in the same run.
 The clouds' plugins are simulated in Python, and their time is part of a preview's.
 
-| cloud | preview without changes | compared with an empty program | one machine more | memory of the program |
-|---|---|---|---|---|
-{rows}| *at most* | | *{PREVIEW_LIMIT:g}* | *{MACHINE_LIMIT * 1000:.0f} ms* | *{MEMORY_LIMIT / 1024:.0f} MiB* |
+| cloud | preview without changes | compared with an empty program | one machine more | growth | with the SDK | memory |
+|---|---|---|---|---|---|---|
+{rows}{most}
 
-"One machine more" is the time between {MACHINES[0]} and {MACHINES[1]} workers, for each of them, in our own code and
-Pulumi's SDK, without the engine.
+"One machine more" is the time between {MACHINES[0]} and {MACHINES[3]} workers, for each of them, in our own code:
+reading, planning, and declaring network, firewalls, disks and machines. "Growth" compares what one costs between
+{MACHINES[2]} and {MACHINES[3]} with what one costs between {MACHINES[0]} and {MACHINES[2]}; 1 is a straight line.
+"With the SDK" is all that happens in the program; Azure's gives each resource tens of aliases, one for each version of
+its interface. OpenStack is not measured: its simulation stands on a real keystone and neutron, whose time would be
+most of it.
 """
 
 
@@ -122,18 +177,14 @@ def main() -> int:
         nothing = statistics.median(empty(folder / "empty"))
         for cloud in CLOUDS:
             with step(f"the program on {cloud}"):
+                each, growth, sdk = machine(cloud)
                 found[cloud] = Measured(
-                    preview=preview(cloud, folder / cloud), machine=machine(cloud), memory=memory(cloud)
+                    preview=preview(cloud, folder / cloud), machine=each, growth=growth, sdk=sdk, memory=memory(cloud)
                 )
     target = project() / "docs" / "benchmarks-clouds.md"
     target.write_text(page(found, nothing, when=datetime.now(UTC).strftime("%Y-%m-%d")))
     sys.stdout.write(target.read_text())
-    return int(
-        any(
-            each.preview / nothing > PREVIEW_LIMIT or each.machine > MACHINE_LIMIT or each.memory > MEMORY_LIMIT
-            for each in found.values()
-        )
-    )
+    return int(not all(each.within(nothing) for each in found.values()))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
-"""What all tests share: the marks, and that drills run only when asked for."""
+"""What all tests share: the marks, that drills run only when asked for, and what may run beside what."""
+
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
+
+MACHINES = "tests/machine/"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,3 +27,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if drills:
         config.hook.pytest_deselected(items=drills)
         items[:] = [item for item in items if item not in drills]
+
+
+class Together(LoadScopeScheduling):  # type: ignore[misc] # has no types
+    """What stays in one process: a file with what it has set up, and the machines, which are launched once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return MACHINES if file.startswith(MACHINES) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    return Together(config, log)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.checkout import Checkout, clone
+from tests.checkout import Checkout, clone, environment
+from vre.paths import project
 
 PULUMI = Path(sys.prefix, "bin", "pulumi")
 
@@ -56,6 +57,19 @@ class Engine:
         told = self.pulumi("stack", "export", "--stack", name)
         assert told.code == 0, told.text
         return list((json.loads(told.text).get("deployment") or {}).get("resources") or [])
+
+
+def small(folder: Path, name: str, program: str) -> Checkout:
+    """Write a program of a few lines that has the project's own plugin, with a state of its own beside it."""
+    place, state = folder / "program", folder / "state"
+    place.mkdir()
+    (state / "state").mkdir(parents=True)
+    (state / "passphrase").write_text("a passphrase of the tests, worth nothing")
+    plugin = {"name": "vre", "path": str(project() / "vre" / "provider")}
+    settings = {"name": name, "runtime": "python", "plugins": {"providers": [plugin]}}
+    (place / "Pulumi.yaml").write_text(json.dumps(settings))
+    (place / "__main__.py").write_text(program)
+    return Checkout(path=place, env=environment(project(), state))
 
 
 @pytest.fixture(scope="session")

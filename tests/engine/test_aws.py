@@ -3,11 +3,7 @@
 import base64
 import gzip
 import json
-import os
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,9 @@ import boto3
 import pytest
 import yaml
 
+from tests.engine.conftest import Told
+from tests.engine.moto_server import NEWEST, serving
+from tests.engine.simulated import aws_api
 from tests.engine.simulated.aws import Aws
 from tests.engine.simulated.aws_api import calls
 from tests.engine.simulated.lifecycle import Life, begin
@@ -29,9 +28,6 @@ from vre.paths import project
 from vre.plan import plan
 
 REGION = "eu-west-1"
-NEWEST = "ami-0d13000000000002"
-IMAGES = [(NEWEST, "20261101-2290"), ("ami-0d13000000000001", "20260901-2229")]
-PATIENCE = 60.0  # seconds for moto to come up
 SECRET = "canary/of-the-cloud+31415926535897932384"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIACANARY0000031415", "AWS_SECRET_ACCESS_KEY": SECRET}
 CONFIG: dict[str, Any] = {
@@ -43,50 +39,11 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def images() -> list[dict[str, Any]]:
-    """Return what moto has of Debian's images, and one that only has the same name."""
-    common = {
-        "state": "available", "public": True, "image_location": "amazon/debian", "sriov": "simple",
-        "root_device_type": "ebs", "root_device_name": "/dev/xvda", "description": "Debian 13", "image_type": "machine",
-        "architecture": "x86_64", "virtualization_type": "hvm", "hypervisor": "xen",
-    }  # fmt: skip
-    own = [
-        {
-            **common,
-            "ami_id": name,
-            "owner_id": "136693071363",
-            "name": f"debian-13-amd64-{day}",
-            "creation_date": f"{day[:4]}-{day[4:6]}-{day[6:8]}T00:00:00.000Z",
-        }
-        for name, day in IMAGES
-    ]
-    false = {"ami_id": "ami-0d13000000000666", "owner_id": "666666666666", "name": "debian-13-amd64-20991231-1"}
-    return [*own, {**common, **false, "creation_date": "2099-12-31T00:00:00.000Z"}]
-
-
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run moto on loopback."""
-    folder = tmp_path_factory.mktemp("moto")
-    (folder / "amis.json").write_text(json.dumps(images()))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    env = {**os.environ, "MOTO_AMIS_PATH": str(folder / "amis.json")}
-    with (folder / "log").open("w") as log, subprocess.Popen(command, env=env, stdout=log, stderr=log) as server:
-        deadline = time.monotonic() + PATIENCE
-        while not _answers(port):
-            assert server.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, "moto does not answer"
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-        server.terminate()
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    with serving(tmp_path_factory.mktemp("moto")) as url:
+        yield url
 
 
 def settings(name: str, **more: Any) -> dict[str, Any]:
@@ -307,6 +264,15 @@ def test_a_launch_that_is_killed_goes_on_where_it_was(endpoint: str, tmp_path: P
     assert left(client(endpoint), "killed") == []
 
 
+@pytest.mark.drill
+def test_a_stack_stays_in_its_zone_when_another_one_is_the_regions_first(endpoint: str, tmp_path: Path) -> None:
+    life = start(endpoint, tmp_path, "stays", cloud={"zone": "eu-west-1b"})
+    life.up()
+    life.configure(text(settings("stays")))
+    assert steps(life) == {}
+    life.destroy()
+
+
 def test_bad_input_is_refused_before_aws_is_told_anything(endpoint: str, tmp_path: Path) -> None:
     life = start(endpoint, tmp_path, "refused", cloud={"region": "eu-wset-1", "network": "10.64.0.0/12"})
     said = life.fails("up", "--yes", "--skip-preview")
@@ -314,4 +280,85 @@ def test_bad_input_is_refused_before_aws_is_told_anything(endpoint: str, tmp_pat
     assert "region: eu-west-1" in said
     assert "no network wider than /16" in said
     assert "Traceback" not in said
-    assert [thing for thing in life.cloud.resources() if thing.type.startswith("aws:")] == []
+    assert "stacks/Pulumi.refused.yaml:" in said
+    assert life.cloud.resources() == []
+    # Not even what is made here alone, such as passwords and the edge's authority.
+    assert {each["type"] for each in life.engine.resources("refused")} <= {"pulumi:pulumi:Stack"}
+
+
+LOST = (aws_api.PAIR, aws_api.SUBNET)
+ALONE: dict[str, Any] = {"cloud": {"image": NEWEST}, "machines": {"workers": {"count": 0}}}
+ADOPTED = (aws_api.ATTACHMENT, aws_api.DEFAULT_GROUP, "aws:ec2/eipAssociation:EipAssociation")
+"""What a second create only finds, by AWS's own answer or the plugin's."""
+
+
+def vre(life: Life, *words: str) -> Told:
+    """Run our command in the stack's clone."""
+    told = life.engine.run(sys.executable, "-m", "vre.cli.main", *words, "--stack", life.stack)
+    assert "Traceback" not in told.text
+    return told
+
+
+def delete_lost(life: Life, ec2: Any) -> None:
+    """Delete what was lost. The simulation follows AWS, and frees a NAT gateway's address, which moto forgets."""
+    told = vre(life, "orphans", "--delete", "--yes")
+    assert told.code == 0, told.text
+    for thing in life.orphans():
+        if thing.plugin == "aws" and thing.type not in ADOPTED:
+            life.cloud.remove(thing.type, thing.id)
+        if thing.type == aws_api.NAT:
+            [address] = ec2.describe_addresses(AllocationIds=[thing.inputs["allocationId"]])["Addresses"]
+            ec2.disassociate_address(AssociationId=address["AssociationId"])
+    said = vre(life, "orphans").text
+    assert "nothing stands on the cloud that its state does not know" in said, said
+
+
+def ends_empty(life: Life, endpoint: str) -> None:
+    """Hold that the launch is whole, and that its end leaves nothing."""
+    life.whole()
+    life.destroy()
+    assert left(client(endpoint), life.stack) == []
+
+
+def test_what_lost_replies_leave_is_named_and_deleted(endpoint: str, tmp_path: Path) -> None:
+    life = start(endpoint, tmp_path, "lost", **ALONE)
+    life.cloud.plan(*(Fault(what="lose", method="create", type=kind) for kind in LOST))
+    failed = life.fails("up", "--yes", "--skip-preview", "--continue-on-error")
+    assert all(f"{kind}: connection reset before the answer came" in failed for kind in LOST), failed
+    life.cloud.plan()
+    told = vre(life, "orphans").text
+    assert "2 things on the cloud" in told
+    assert (told.count("\n  key pair vre-lost\n"), told.count("\n  subnet vre-lost-public subnet-")) == (1, 1)
+    delete_lost(life, client(endpoint))
+    life.up()
+    assert set(machines(client(endpoint), "lost")) == {"vre-lost-control"}
+    ends_empty(life, endpoint)
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(1800)
+def test_the_reply_to_each_kind_of_create_is_lost_once(endpoint: str, tmp_path: Path) -> None:
+    life = start(endpoint, tmp_path, "losing", cloud={"image": NEWEST})
+    life.cloud.plan(Fault(what="lose", method="create", type="aws:*", once_per="type"))
+    for _ in Aws.kinds:
+        if life.run("up", "--yes", "--skip-preview", "--continue-on-error").code == 0:
+            break
+        delete_lost(life, client(endpoint))
+    assert {entry.type for entry in life.cloud.journal() if entry.fault} == {kind.token for kind in Aws.kinds}
+    ends_empty(life, endpoint)
+
+
+@pytest.mark.drill
+def test_what_an_end_leaves_is_told_and_deleted(endpoint: str, tmp_path: Path) -> None:
+    life = start(endpoint, tmp_path, "ended", **ALONE)
+    life.cloud.plan(Fault(what="lose", method="create", type=aws_api.VOLUME))
+    life.fails("up", "--yes", "--skip-preview")
+    life.cloud.plan()
+    ended = vre(life, "down", "--yes")
+    assert ended.code == 1, ended.text
+    assert "stack ended is gone" in ended.text
+    assert "left of stack ended on the cloud, where it may cost: 1 thing\n" in ended.text
+    assert "disk vre-ended-control-data vol-" in ended.text
+    deleted = vre(life, "orphans", "--delete", "--yes")
+    assert deleted.code == 0, deleted.text
+    assert left(client(endpoint), "ended") == []

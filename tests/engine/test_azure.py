@@ -32,7 +32,8 @@ STACK = f"""\
   vre:services:
     jupyter: {{admin: researcher}}
 """
-IMAGE = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/i/providers/Microsoft.Compute/images/own"
+GALLERY = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/i/providers/Microsoft.Compute/galleries/g"
+IMAGE = f"{GALLERY}/images/own/versions/1.0.0"
 CHANGED = (
     STACK.replace("westeurope}", f"westeurope, image: {IMAGE}}}")
     .replace("203.0.113.0/24", "198.51.100.0/25")

@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.checkout import Checkout, environment
-from tests.engine.conftest import Engine, Told
+from tests.engine.conftest import Engine, Told, small
 from tests.engine.simulated import cloudflare
 from tests.engine.simulated.plugins import simulated
 from tests.engine.simulated.store import Cloud, Fault
-from vre.paths import project
 
 PROGRAM = """
 import json
@@ -94,16 +92,7 @@ class Edge:
 
 @pytest.fixture
 def edge(tmp_path: Path, pulumi_program: Path) -> Iterator[Edge]:
-    place, state = tmp_path / "program", tmp_path / "state"
-    place.mkdir()
-    (state / "state").mkdir(parents=True)
-    (state / "passphrase").write_text("a passphrase of the tests, worth nothing")
-    plugin = {"name": "vre", "path": str(project() / "vre" / "provider")}
-    settings = {"name": "edge", "runtime": "python", "plugins": {"providers": [plugin]}}
-    (place / "Pulumi.yaml").write_text(json.dumps(settings))
-    (place / "__main__.py").write_text(PROGRAM)
-    checkout = Checkout(path=place, env=environment(project(), state))
-    checkout, cloud = simulated(checkout, {"cloudflare": "tests.engine.simulated.cloudflare"})
+    checkout, cloud = simulated(small(tmp_path, "edge", PROGRAM), {"cloudflare": "tests.engine.simulated.cloudflare"})
     with cloudflare.answering(cloud) as server:
         server.rules[FREE, CONFIG] = {"id": "f" * 32, "phase": CONFIG, "rules": [OTHERS]}
         made = Edge(engine=Engine(checkout=checkout), cloud=cloud, server=server)

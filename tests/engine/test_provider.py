@@ -4,13 +4,13 @@ import json
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.checkout import Checkout, environment
-from tests.engine.conftest import PULUMI, Engine, Told
+from tests.engine.conftest import PULUMI, Engine, Told, small
 from vre.paths import project
 
 NAME = "vre-plugin"
@@ -75,17 +75,10 @@ class Project(Engine):
 
 @pytest.fixture
 def stack(tmp_path: Path, pulumi_program: Path) -> Project:
-    place = tmp_path / "program"
-    (place / "made").mkdir(parents=True)
-    state = tmp_path / "state"
-    (state / "state").mkdir(parents=True)
-    (state / "passphrase").write_text("a passphrase of the tests, worth nothing")
-    plugin = {"name": "vre", "path": str(project() / "vre" / "provider")}
-    settings = {"name": NAME, "runtime": "python", "plugins": {"providers": [plugin]}}
-    (place / "Pulumi.yaml").write_text(json.dumps(settings))
-    (place / "__main__.py").write_text(PROGRAM.format(folder=str(place / "made")))
-    env = {**environment(project(), state), "VRE_TEST_HANDLERS": "tests.engine.provider_fakes"}
-    made = Project(checkout=Checkout(path=place, env=env))
+    folder = tmp_path / "program" / "made"
+    checkout = small(tmp_path, NAME, PROGRAM.format(folder=str(folder)))
+    folder.mkdir()
+    made = Project(checkout=replace(checkout, env={**checkout.env, "VRE_TEST_HANDLERS": "tests.engine.provider_fakes"}))
     told = made.pulumi("stack", "init", "test", "--secrets-provider", "passphrase")
     assert told.code == 0, told.text
     return made

@@ -4,15 +4,16 @@ import atexit
 import os
 import shutil
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import FrameType
 
 import pytest
 
 from tests.checkout import Checkout, clone, environment
-from tests.machine import secrets
+from tests.machine import autopsy, secrets
 from tests.machine.browser import browser
 from tests.machine.lab import NAMESPACE, Host, Lab
 from tests.machine.stack import Machine, Say, Stack
@@ -74,6 +75,28 @@ def _place(item: pytest.Item) -> int:
     return ORDER.index(item.path.stem) if item.path.stem in ORDER else -1
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: "pytest.CallInfo[None]"
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test of the launched stack that failed says how the machine is: nobody can ask it afterwards."""
+    report = yield
+    site = getattr(item, "funcargs", {}).get("site")
+    if report.failed and isinstance(site, Launch) and not site.lost:
+        report.sections.append(("the machine", autopsy.look(site.control)))
+    return report
+
+
+@pytest.fixture(autouse=True)
+def standing(request: pytest.FixtureRequest) -> None:
+    """End tests of a site that did not come back at once, but for its end: each would wait for it in vain."""
+    if request.module.__name__.endswith("test_end") or "site" not in request.fixturenames:
+        return
+    site: Launch = request.getfixturevalue("site")
+    if site.lost:
+        pytest.fail(f"the site was lost before: {site.lost}", pytrace=False)
+
+
 @pytest.fixture(scope="session")
 def say(request: pytest.FixtureRequest) -> Say:
     """Tell the person who waits what is being done."""
@@ -82,7 +105,8 @@ def say(request: pytest.FixtureRequest) -> Say:
 
     def tell(message: str) -> None:
         with capture.global_and_fixture_disabled():
-            print(f"\n  [{(time.monotonic() - begun) / 60:5.1f} min] {message}", end="", flush=True)
+            # Not to standard output: beside other tests that is a line between processes.
+            print(f"\n  [{(time.monotonic() - begun) / 60:5.1f} min] {message}", end="", file=sys.stderr, flush=True)
 
     return tell
 
@@ -152,6 +176,8 @@ class Launch:
         self.arguments = frozenset(seen.seen)
         self.outputs = stack.outputs()
         self.machines = stack.machines(self.outputs)
+        self.lost = ""
+        """Why nothing more can be expected of it."""
 
     @property
     def control(self) -> Machine:

@@ -1,12 +1,14 @@
 """The longest drills: killed and interrupted at every stage, a second machine, and everything gone at the end."""
 
 import base64
+import json
 import os
 import re
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,7 +17,8 @@ from tests.checkout import Checkout
 from tests.machine.browser import browser
 from tests.machine.conftest import make_stack
 from tests.machine.lab import NAMESPACE, Lab
-from tests.machine.stack import Running, Say, Stack, family, kill
+from tests.machine.stack import Machine, Running, Say, Stack, family, kill
+from vre.machine import patches
 
 pytestmark = pytest.mark.drill
 PATIENCE = 1500.0
@@ -26,6 +29,7 @@ STAGES = {
     "the services": "… Objects jupyter: creating",
 }
 """What `vre up` says when a stage goes on."""
+WORKER_NAME = "drill-worker-1"
 WORKER = {"count": 1, "size": {"cpus": 2, "memory": 1.5}, "disk": 8, "data": 1}
 
 
@@ -112,6 +116,7 @@ def whole(stack: Stack, *, machines: int) -> None:
 
 
 def test_a_second_machine_joins_and_runs_a_users_work(drill: Stack, tmp_path: Path) -> None:
+    drill.do("up")  # nothing to do after the drills before this one
     outputs = drill.outputs()
     url, authority = outputs["services"]["jupyter"], outputs["authority"]
     first = tmp_path / "first"
@@ -125,7 +130,7 @@ def test_a_second_machine_joins_and_runs_a_users_work(drill: Stack, tmp_path: Pa
     whole(drill, machines=2)
     control, worker = drill.machines()
     nodes = {each["metadata"]["name"]: each for each in control.objects("nodes")}
-    assert set(nodes) == {"drill-control", "drill-worker-1"}
+    assert set(nodes) == {"drill-control", WORKER_NAME}
     for node in nodes.values():
         assert {c["type"]: c["status"] for c in node["status"]["conditions"]}["Ready"] == "True"
     second = tmp_path / "second"
@@ -136,7 +141,7 @@ def test_a_second_machine_joins_and_runs_a_users_work(drill: Stack, tmp_path: Pa
         assert chromium.run_cell("print(6 * 7)") == "42"
     pods = control.objects("pods", "--namespace", "jupyter-users")
     bobs = [pod for pod in pods if "bob" in pod["metadata"]["name"]]
-    assert [pod["spec"]["nodeName"] for pod in bobs] == ["drill-worker-1"]
+    assert [pod["spec"]["nodeName"] for pod in bobs] == [WORKER_NAME]
     third = tmp_path / "third"
     third.mkdir()
     with browser(third, authority=authority, space=NAMESPACE) as chromium:
@@ -145,15 +150,71 @@ def test_a_second_machine_joins_and_runs_a_users_work(drill: Stack, tmp_path: Pa
     assert worker.root("cat", "/etc/vre/firewall.nft")
 
 
+@pytest.mark.requirement("P-38", "P-39")
+def test_one_of_two_that_has_to_reboot_is_drained_first_and_takes_pods_again(drill: Stack, say: Say) -> None:
+    control, worker = drill.machines()
+    told = json.loads(worker.root("cat", patches.SETTINGS))
+    worker.root("tee", patches.SETTINGS, stdin=json.dumps({**told, "window": "00:00-24:00"}))
+    worker.root("touch", "/run/reboot-required")
+    before = worker.boot()
+    assert _users(control), "else there is nothing to drain"
+    say("a pretended upgrade of the kernel")
+    worker.root("systemctl", "start", "--no-block", "vre-patch.service")
+    _wait(lambda: _node(control)["spec"].get("unschedulable"), "it is cordoned")
+    _wait(lambda: _lock(control).get("vre/holder") == WORKER_NAME, "it has its turn")
+    _wait(lambda: not _users(control), "users' pods have gone")
+    assert worker.boot() in {before, ""}, "it was up again before it was drained"
+    worker.hang_up()
+    _wait(lambda: worker.boot() not in {"", before}, "it is up again")
+    _wait(lambda: not _node(control)["spec"].get("unschedulable"), "it takes pods again")
+    conditions = {each["type"]: each["status"] for each in _node(control)["status"]["conditions"]}
+    assert conditions["Ready"] == "True"
+    _wait(lambda: not _lock(control).get("vre/holder"), "its turn is over")
+    state = json.loads(worker.root("cat", "/var/lib/vre/patch.json"))
+    assert "reboot" not in state
+    assert "failure" not in state
+    worker.root("tee", patches.SETTINGS, stdin=json.dumps(told))
+
+
+def _node(control: Machine) -> dict[str, Any]:
+    return control.objects("node", WORKER_NAME)[0]
+
+
+def _lock(control: Machine) -> dict[str, str]:
+    found = control.objects("configmap", "vre-patch", "--namespace", "kube-system")[0]
+    return dict(found["metadata"].get("annotations") or {})
+
+
+def _users(control: Machine) -> list[str]:
+    pods = control.objects("pods", "--namespace", "jupyter-users")
+    return [pod["metadata"]["name"] for pod in pods if pod["spec"].get("nodeName") == WORKER_NAME]
+
+
+def _wait(done: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < end, f"not seen: {what}"
+        time.sleep(1)
+
+
 def test_a_machine_that_goes_is_drained_first(drill: Stack) -> None:
     _change(drill, lambda config: config["vre:machines"].pop("workers"))
     ended = drill.do("up")
-    assert "draining drill-worker-1" in ended.text
+    assert f"draining {WORKER_NAME}" in ended.text
     whole(drill, machines=1)
     control = drill.machines()[0]
     assert [each["metadata"]["name"] for each in control.objects("nodes")] == ["drill-control"]
+    # What every node runs (DaemonSets) the cluster clears away a minute after its node is gone.
+    end = time.monotonic() + 240
+    while left := _elsewhere(control):
+        assert time.monotonic() < end, left
+        time.sleep(5)
+
+
+def _elsewhere(control: Machine) -> dict[str, str]:
     pods = control.objects("pods", "--all-namespaces")
-    assert {pod["spec"].get("nodeName") for pod in pods} <= {"drill-control", None}
+    places = {pod["metadata"]["name"]: str(pod["spec"].get("nodeName")) for pod in pods}
+    return {name: node for name, node in places.items() if node not in {"drill-control", "None"}}
 
 
 def _change(stack: Stack, change: Callable[[dict[str, dict[str, dict[str, object]]]], object]) -> None:

@@ -76,7 +76,7 @@ def test_destroy_leaves_nothing(site: Launch, stack: Stack, lab: Lab) -> None:
 
 
 def test_destroy_again_is_fine(site: Launch, stack: Stack) -> None:
-    stack.do("destroy")
+    assert stack.do("destroy").code == 0
 
 
 def test_the_network_of_the_machine_itself_was_not_touched(site: Launch) -> None:

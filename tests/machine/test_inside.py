@@ -47,6 +47,29 @@ with ThreadPoolExecutor(8) as pool:
     print(json.dumps({" ".join(map(str, each)): how for each, how in zip(targets, pool.map(probe, targets))}))
 """
 Target = tuple[str, str, int]
+CONFINEMENT = """
+import json, subprocess
+from pathlib import Path
+
+def crictl(*words):
+    return subprocess.run(["crictl", *words], capture_output=True, text=True, check=True).stdout
+
+def look(container):
+    told = json.loads(crictl("inspect", container))
+    process = Path("/proc", str(told["info"]["pid"]))
+    status = dict(line.split(":\\t") for line in (process / "status").read_text().splitlines() if ":\\t" in line)
+    profile = (process / "attr/apparmor/current").read_text().strip()
+    return told["status"]["metadata"]["name"], [status["Seccomp"], profile]
+
+print(json.dumps(dict(map(look, crictl("ps", "--quiet").split()))))
+"""
+PRIVILEGED = {"kube-proxy"}
+"""Writes the kernel's rules for services and its settings."""
+LISTENING = {
+    *(("tcp", port) for port in (22, 80, 443)),
+    *(("tcp", port) for port in (2379, 2380, 6443, 10250)),  # etcd, the API and the kubelet: the firewall's to close
+    ("udp", 51820),  # WireGuard, for other machines
+}
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +164,23 @@ def test_a_users_pod_has_no_rights(site: Launch, notebook: str) -> None:
     assert "0" not in status["Uid"].split()
     mounts = site.control.kubectl("exec", "--namespace", "jupyter-users", notebook, "--", "cat", "/proc/self/mounts")
     assert "serviceaccount" not in mounts
+
+
+@pytest.mark.requirement("H-13")
+def test_every_container_is_confined_but_the_one_that_cannot_be(site: Launch) -> None:
+    """Seccomp filters what it asks of the kernel (CIS Kubernetes 4.2.14), and AppArmor's profile is enforced."""
+    found: dict[str, list[str]] = json.loads(site.control.root("python3", "-", stdin=CONFINEMENT))
+    confined = {name for name, how in found.items() if how == ["2", "cri-containerd.apparmor.d (enforce)"]}
+    assert {"hub", "proxy", "traefik", "coredns", "etcd", "kube-apiserver", "flannel"} <= confined
+    assert set(found) - confined == PRIVILEGED
+
+
+@pytest.mark.requirement("H-35")
+def test_nothing_listens_that_is_not_meant_to(site: Launch) -> None:
+    lines = [line.split() for line in site.control.root("ss", "-lntuH").splitlines()]
+    ways = {(protocol, *address.rsplit(":", 1)) for protocol, _, _, _, address, *_ in lines}
+    found = {(protocol, int(port)) for protocol, address, port in ways if not address.startswith(("127.", "[::1]"))}
+    assert found == LISTENING
 
 
 @pytest.mark.requirement("P-36")

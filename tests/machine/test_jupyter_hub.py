@@ -1,5 +1,6 @@
 """Jupyter from its locks, its configuration and its settings, used through a browser; no cluster."""
 
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from tests.machine.browser import Browser, browser
 from tests.machine.hub import SPACE, URL, Stack, environments, jupyter, run_hub
+from vre.paths import project
 from vre.run import run
 from vre.services.jupyter.settings import Jupyter
 
@@ -25,7 +27,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def chromium(stack: Stack, tmp_path: Path) -> Iterator[Browser]:
-    with browser(tmp_path, authority=stack.authority, space=SPACE, patience=60) as started:
+    with browser(tmp_path, authority=stack.authority, space=SPACE, patience=180) as started:
         yield started
 
 
@@ -36,6 +38,27 @@ def test_a_user_runs_cells(stack: Stack, chromium: Browser, tmp_path: Path) -> N
     assert "ZeroDivisionError" in chromium.run_cell("1 / 0")
     assert chromium.run_cell("sum(range(10))") == "45"
     chromium.screenshot(tmp_path / "cell.png")
+
+
+def cell(stack: Stack, password: str, code: str) -> str:
+    """Run a cell as the image's own test does, from inside the namespace."""
+    program = (
+        "import sys; from vre.errors import VreError; from vre.progress import silent\n"
+        "from vre.release.cell import Door, run_cell\n"
+        "url, password, code, file = sys.argv[1:]\n"
+        "door = Door(url=url, user='carol', password=password, authority=open(file).read())\n"
+        "try: print(run_cell(door, code, patience=120, report=silent), end='')\n"
+        "except VreError as error: print(f'refused: {error.message}', end='')\n"
+    )
+    words: list[str | Path] = [URL, password, code, stack.folder / "authority.pem"]
+    return run(["ip", "netns", "exec", SPACE, sys.executable, "-W", "error", "-c", program, *words], cwd=project())
+
+
+@pytest.mark.drill
+def test_a_cell_runs_without_a_browser(stack: Stack) -> None:
+    assert cell(stack, PASSWORDS["carol"], "print(6 * 7)") == "42\n"
+    assert cell(stack, PASSWORDS["carol"], "1 / 0") == "refused: the cell failed: ZeroDivisionError: division by zero"
+    assert "does not let carol in" in cell(stack, "a-wrong-one-for-tests-73", "print(6 * 7)")
 
 
 @pytest.mark.requirement("P-51")

@@ -21,8 +21,6 @@ from vre.cluster import objects
 from vre.provider import crypto
 from vre.provider.handler import Context, Props
 
-pytestmark = pytest.mark.drill
-
 TIMED_OUT = 28
 """What curl ends with when nobody answers."""
 RESTARTED = "kubectl.kubernetes.io/restartedAt"

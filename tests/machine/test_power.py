@@ -1,17 +1,24 @@
 """The machine loses its power: it is back by itself, with its services, and with what was saved."""
 
-import re
 import time
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.machine import autopsy
 from tests.machine.conftest import Launch
 from tests.machine.lab import Host, Lab
 from tests.machine.stack import Machine, Say, Stack
 
 PATIENCE = 900.0  # seconds; an emulated machine is slow
 SAVED = "what was found"
+NOTES = "/var/lib/cni/results"
+LOSING = f"""
+until crictl pods --quiet > /run/pods && [ -s /run/pods ]; do sleep 1; done
+mkdir -p {NOTES}
+while read -r pod; do : > {NOTES}/vre-$pod-eth0; done < /run/pods
+sync {NOTES}/*
+"""
 
 
 def wait_for(site: Launch, host: Host, lab: Lab, say: Say) -> None:
@@ -29,7 +36,10 @@ def wait_for(site: Launch, host: Host, lab: Lab, say: Say) -> None:
         if done.stdout == "200":
             say(f"{urlsplit(url).netloc} answers again after {took:.0f} s")
             return
-        assert took < PATIENCE, f"{url}: {done.stdout} {done.stderr}"
+        if took > PATIENCE:
+            seen = autopsy.look(site.control)
+            site.lost = f"{url}: {done.stdout} {done.stderr}, {took:.0f} s after the power cut"
+            pytest.fail(f"{site.lost}\n{seen}", pytrace=False)
         if took - shown > 30:
             shown = took
             say(f"waiting for {url}, {took:.0f} s: {done.stdout or done.stderr}")
@@ -62,7 +72,13 @@ def test_a_reboot_ends_everything_in_order_and_starts_it_again(site: Launch, sta
         assert time.monotonic() < deadline
         time.sleep(3)
     said = site.control.root("journalctl", "--boot=-1", "--lines=400", "--output=cat", "--no-pager")
-    assert re.search(r"Reached target (poweroff|reboot)\.target", said)
+    # Partitions are unmounted side by side, the journal's own among them: which of them it can still tell of is chance.
+    # That all of them ended clean is what the next start says, which mends none.
+    assert "Stopped containerd.service" in said
+    assert "Failed unmounting" not in said
+    assert "recovery complete" not in site.control.root(
+        "journalctl", "--boot=0", "--dmesg", "--output=cat", "--no-pager"
+    )
     assert saved(site.control)
 
 
@@ -77,8 +93,12 @@ def test_after_it_the_firewall_is_up_again(site: Launch) -> None:
 def test_after_a_power_cut_it_is_back_with_what_was_saved(
     site: Launch, stack: Stack, lab: Lab, outside: Host, say: Say
 ) -> None:
-    """The power goes while the reboot before is still bringing services up: a bad moment, and time saved."""
+    """The power goes while the reboot before is still bringing services up: a bad moment, and time saved.
+
+    What was written in the last seconds is often there, and empty: so is what CNI noted of each pod's network.
+    """
     before = site.control.boot()
+    site.control.root("sh", "-c", LOSING)
     say("power cut")
     domain = stack.of("libvirt:Domain")[0]["outputs"]["name"]
     stack.virsh("destroy", domain)

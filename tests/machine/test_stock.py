@@ -12,7 +12,7 @@ import pytest
 from vre import image
 from vre.artifacts import debian
 from vre.artifacts.store import Store
-from vre.image import boot, disk, root
+from vre.image import boot, disk, grub, root
 from vre.image.recipe import Recipe, load
 from vre.machine import cloudinit
 from vre.machine.nftables import Site, ruleset
@@ -36,10 +36,11 @@ def plain(folder: Path) -> Recipe:
         name = str(source.relative_to(ours.files))
         if source.is_file() and name.startswith(ours.boot_files):
             (files / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, files / name)
+            shutil.copy(source, files / name)
+    modes = {name: mode for name, mode in ours.modes.items() if name.startswith(ours.boot_files)}
     enable = ("systemd-networkd.service", "ssh.service")
     return replace(
-        ours, files=files, packages=PLAIN, programs={}, accounts=(), folders={}, modes={}, enable=enable, mask=()
+        ours, files=files, packages=PLAIN, programs={}, accounts=(), folders={}, modes=modes, enable=enable, mask=()
     )
 
 
@@ -51,8 +52,10 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     tar, work = folder / "root.tar", folder / "root"
     root.bootstrap(tar, recipe, silent)
     debian.unpack(tar, work)
-    root.fill(work, recipe, {}, silent)
-    disk.assemble(work, folder / "plain.qcow2", silent)
+    root.fill(work, recipe, None, silent)
+    loader = grub.pieces(Store(), recipe.suite, silent)
+    sizes = disk.Sizes(containerd=4096)
+    disk.assemble(work, folder / "plain.qcow2", silent, key="plain", loader=loader, sizes=sizes)
     with boot.boot(folder / "plain.qcow2", folder / "guest", silent, open_network=True) as guest:
         connection = Connection(
             address="127.0.0.1", port=guest.port, host_keys=(guest.host.public,), identity=str(guest.key)

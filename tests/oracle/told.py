@@ -44,18 +44,29 @@ def declared(
 
     `answer` computes what the cloud would, `calls` answer the data sources by token. User-data is a stand-in.
     """
-    told = _Told(answer, calls or {})
-    set_mocks(told, project="vre", stack=case.config.name, preview=False)
+    return played(lambda: declare(case), case.config.name, answer, calls)
 
-    def program() -> None:
-        order = Order(config=case.config, plan=case.plan, policy=case.policy, image=Disk(path="/image", id="image"))
-        room = clouds.room(case.config)
-        net = room.network(order, ResourceOptions())
-        guards = room.firewalls(net)
-        for machine in case.plan.machines:
-            data = room.data(net, machine)
-            room.machine(net, machine, guards[machine.name], data, Output.secret(SEED))
 
+def declare(case: Case) -> None:
+    """Have the chosen cloud's module declare everything of its own, first what the rest stands on."""
+    order = Order(config=case.config, plan=case.plan, policy=case.policy, image=Disk(path="/image", id="image"))
+    room = clouds.room(case.config)
+    net = room.network(order, ResourceOptions())
+    guards = room.firewalls(net)
+    for machine in case.plan.machines:
+        data = room.data(net, machine)
+        room.machine(net, machine, guards[machine.name], data, Output.secret(SEED))
+
+
+def played(
+    program: Callable[[], None],
+    stack: str,
+    answer: Answer = simply,
+    calls: Mapping[str, Callable[[Props], Props]] | None = None,
+) -> list[Resource]:
+    """Run a program with a stand-in for the engine. Returns what it declared, first made first."""
+    told = _Told(answer, {} if calls is None else calls)
+    set_mocks(told, project="vre", stack=stack, preview=False)
     run: Callable[[], None] = pulumi.runtime.test(program)  # type: ignore[no-untyped-call]
     run()
     return told.seen

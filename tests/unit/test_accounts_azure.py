@@ -10,6 +10,7 @@ import pytest
 from tests.oracle.configs import KEY, case
 from tests.oracle.told import Props
 from tests.unit.test_oracle_azure import CLOUD, EVERYTHING
+from vre import clouds
 from vre.accounts import azure as account
 from vre.accounts.azure import Facts, Size, judge, required
 from vre.clouds.azure import REGIONS, SIZES
@@ -91,6 +92,19 @@ def test_a_network_that_holds_an_address_of_azures_own_is_refused() -> None:
     cloud = {**CLOUD, "network": "168.63.0.0/16"}
     [found] = judge(case({**EVERYTHING, "cloud": cloud}).config, SOUND)
     assert found.key == "vre:cloud.network"
+
+
+OWN = f"/subscriptions/{CLOUD['subscription']}/resourceGroups/i/providers/Microsoft.Compute"
+
+
+def test_a_managed_image_is_refused_since_trusted_launch_takes_none() -> None:
+    managed = case({**EVERYTHING, "cloud": {**CLOUD, "image": f"{OWN}/images/own"}}).config
+    for found in (judge(managed, SOUND), clouds.faults(managed)):
+        assert [each.key for each in found] == ["vre:cloud.image"]
+        assert "gallery" in found[0].reason
+        assert "/galleries/GALLERY/images/" in found[0].example
+    gallery = case({**EVERYTHING, "cloud": {**CLOUD, "image": f"{OWN}/galleries/g/images/own/versions/1.0.0"}}).config
+    assert (judge(gallery, replace(SOUND, quota={})), clouds.faults(gallery)) == ([], [])
 
 
 PAGES: dict[str, Any] = {

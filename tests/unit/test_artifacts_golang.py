@@ -34,6 +34,10 @@ def test_each_module_has_pins_and_each_pin_a_module() -> None:
     assert sorted(path.name for path in versions.modules().iterdir()) == NAMES
 
 
+def test_what_only_tests_need_is_built_when_a_test_asks() -> None:
+    assert set(NAMES) - set(golang.usual()) == {"pebble"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_module_and_pins_name_the_same_version(name: str) -> None:
     wanted = PINS.program(name)

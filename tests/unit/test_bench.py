@@ -1,5 +1,8 @@
 """What the benchmark reads and writes; the measuring itself is `make bench`."""
 
+import pytest
+
+from tests import bench_image
 from tests.bench import Measured, page, took
 
 PRINTED = """
@@ -30,3 +33,38 @@ def test_the_page_holds_ratios_and_where_they_come_from() -> None:
 def test_a_limit_that_is_passed_is_seen() -> None:
     assert FOUND.launch_ratio < 1.25
     assert Measured(**{**vars(FOUND), "by_hand": 150}).launch_ratio > 1.25
+
+
+IMAGE = bench_image.Measured(
+    build=120,
+    write=30,
+    bare=70,
+    rebuild=1.5,
+    ready=40,
+    generic_ready=38,
+    size=700 * 1024**2,
+    generic_size=300 * 1024**2,
+)
+
+
+def test_the_images_page_holds_what_was_measured() -> None:
+    told = bench_image.page(IMAGE, when="2026-11-21")
+    assert "**1.20** | 1.3 |" in told
+    assert "**1.5 s** | 20 s |" in told
+    assert "| 40.0 s | 38.0 s |" in told
+    assert "**700 MiB** | 300 MiB |" in told
+
+
+@pytest.mark.parametrize("worse", [{"build": 131.0}, {"rebuild": 20.1}, {"size": 901 * 1024**2}])
+def test_each_limit_of_the_image_is_held(worse: dict[str, float]) -> None:
+    assert IMAGE.fits
+    assert not bench_image.Measured(**{**vars(IMAGE), **worse}).fits
+
+
+def test_each_stage_is_begun_once() -> None:
+    told: list[str] = []
+    stages = bench_image.Stages(told.append)
+    for message in ("one", bench_image.WRITE, "one"):
+        stages(message)
+    assert stages.begun["one"] < stages.begun[bench_image.WRITE]
+    assert told == ["one", bench_image.WRITE, "one"]

@@ -1,7 +1,6 @@
 """The `vre` command: what it prints, how it ends, and what it hands to others."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from vre.cli.main import app
 from vre.cli.outputs import Node, Outputs
 from vre.errors import VreError
 from vre.preflight import Need
+from vre.setup import hypervisor
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO7pYHNTKlbjhJcKVYz4oTCdoBH/V1KdbSFHwMcjSSo2"
 FOUND: dict[str, Any] = {
@@ -223,10 +223,12 @@ def test_logs_of_the_last_launch(stacks: Path) -> None:
         reach.launch_log("local")
     folder = stacks / "state" / "logs"
     folder.mkdir(parents=True)
-    for age, text in ((10, "old"), (1, "new")):
-        file = folder / f"local-{text}-up.log"
-        file.write_text(text)
-        os.utime(file, (1e9 - age, 1e9 - age))
+    (folder / "local-20261121T090000Z-destroy.log").write_text("gone")
+    (folder / "local-b-20261122T080000Z-up.log").write_text("another stack")
+    with pytest.raises(VreError, match="was not launched from here"):
+        reach.launch_log("local")
+    for day, text in ((22, "new"), (21, "old")):
+        (folder / f"local-202611{day}T070000Z-up.log").write_text(text)
     assert reach.launch_log("local").endswith("\nnew")
 
 
@@ -237,9 +239,23 @@ def test_a_console_log_that_lies_elsewhere_says_so(monkeypatch: pytest.MonkeyPat
     with pytest.raises(VreError, match="cannot be read here"):
         reach.console_log("local", "control")
     log.write_text("Booting")
+    worker = {"type": domain["type"], "inputs": {"name": "vre-local-worker-2", "console": "/elsewhere"}}
+    monkeypatch.setattr(engine, "resources", lambda stack: [worker, domain])
     assert reach.console_log("local", "").endswith("Booting")
     with pytest.raises(VreError, match="no such machine"):
         reach.console_log("local", "worker-1")
+
+
+def test_a_console_log_of_the_own_hypervisor_is_read_in_its_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VRE_STATE", str(tmp_path))
+    console, log = "/var/lib/libvirt/images/vre-x/x-console.log", "hypervisor/lib/images/vre-x/x-console.log"
+    inputs = {"name": "vre-x", "console": console, "uri": hypervisor.status(tmp_path).uri}
+    monkeypatch.setattr(engine, "resources", lambda stack: [{"type": "vre:libvirt:Domain", "inputs": inputs}])
+    (tmp_path / log).parent.mkdir(parents=True)
+    (tmp_path / log).write_text("Booting")
+    assert reach.console_log("x", "") == f"{tmp_path / log}\nBooting"
 
 
 def test_logs_of_an_unknown_pod_name_those_that_are(
@@ -291,7 +307,8 @@ def test_a_launch_goes_its_way_and_ends_with_what_one_needs_to_log_in(
 def test_a_look_ends_with_one_when_something_is_bad(
     stacks: Path, there: Outputs, monkeypatch: pytest.MonkeyPatch, command: str, found: Any, code: int
 ) -> None:
-    monkeypatch.setattr(outputs, "of", lambda stack: there)
+    for each in ("of", "machines"):
+        monkeypatch.setattr(outputs, each, lambda stack: there)
     monkeypatch.setattr(f"vre.cli.{command}.look", lambda *words: [found])
     told = runner.invoke(app, [command, "--json"])
     assert told.exit_code == code
@@ -335,10 +352,17 @@ def test_down_destroys_nothing_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert changed == []
 
 
-def test_down_of_what_is_not_there_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_down_of_what_is_not_there_is_well_and_tidies(stacks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tidied: list[bool] = []
     monkeypatch.setattr(engine, "exists", lambda stack: False)
+    monkeypatch.setattr(parts, "tidy", lambda: tidied.append(True))
+    known = reach.known_hosts_file("local")
+    known.parent.mkdir(parents=True, exist_ok=True)
+    known.write_text("192.0.2.1 ssh-ed25519 AAAA")
     done = runner.invoke(app, ["down"])
     assert (done.exit_code, done.output) == (0, "stack local is not launched\n")
+    assert tidied == [True]
+    assert not known.exists()
 
 
 @pytest.mark.parametrize("interrupted", [True, False])
@@ -367,11 +391,18 @@ def test_a_failed_launch_says_what_failed_and_what_to_type(
 def test_what_a_launch_takes_is_said_first() -> None:
     wanted = Need(memory=3472, disk=15)
     told = preparation.announcement("local", ["programs", "image"], wanted, launching=True, kvm=False, cpus=2)
-    assert "build programs, image (once, then cached) and launch stack local: about 24 minutes" in told
+    assert "build programs, image (once, then cached) and launch stack local: about 26 minutes" in told
     assert "no KVM" in told
     assert "3.4 GiB of memory and up to 15 GiB of disk" in told
     quick = preparation.announcement("local", [], wanted, launching=True, kvm=True, cpus=2)
     assert "This will launch stack local: about 2 minutes" in quick
+
+
+def test_what_building_fills_is_said_first_and_loudly_where_it_is_not_there() -> None:
+    told = preparation.room(["programs", "image"], Path("/cache"), 100 * preflight.GIB)
+    assert told == "Building fills up to 8 GiB more at /cache, where 100 GiB are free.\n"
+    assert preparation.room(["programs", "image"], Path("/cache"), 7 * preflight.GIB).startswith("WARNING: ")
+    assert preparation.room([], Path("/cache"), 0) == ""
 
 
 def test_a_part_of_set_up_that_is_none_is_refused() -> None:

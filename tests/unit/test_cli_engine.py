@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from vre import engine, events, run
+from vre import engine, events, run, stackfile
 from vre.cli import timeline
 from vre.errors import VreError
 from vre.events import Timeline, follow, title
@@ -186,6 +186,21 @@ def test_a_run_that_ends_is_waited_for(
     engine.recover("local", report)
     assert "still at work on stack local" in told[0]
     assert fake.told == ["stack export --stack local"]
+
+
+def test_the_salt_goes_out_of_the_file_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, link = tmp_path / "mine.yaml", tmp_path / "Pulumi.local.yaml"
+    file.write_text("config: {}\nencryptionsalt: v1:abc\n")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    monkeypatch.setattr(stackfile, "path", lambda stack: link)
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space"):
+            engine.forget_salt("local")
+    assert "encryptionsalt" in file.read_text()
+    engine.forget_salt("local")
+    assert (file.read_text(), file.stat().st_mode & 0o777, link.is_symlink()) == ("config: {}\n", 0o640, True)
 
 
 def pre(urn: str, operation: str, kind: str = "vre:machine:Machine") -> dict[str, Any]:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from vre import preflight, stackfile
-from vre.cli import preparation
+from vre.cli import outputs, preparation
+from vre.clouds.libvirt import volumes
 from vre.config import Config
 from vre.errors import Refused
 from vre.plan import plan
 from vre.preflight import GIB, Facts, judge, need
+from vre.provider.libvirt import connection
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO7pYHNTKlbjhJcKVYz4oTCdoBH/V1KdbSFHwMcjSSo2"
 CONFIG = Config.model_validate(
@@ -59,6 +61,23 @@ def test_what_runs_needs_nothing_more() -> None:
     assert faults(memory=1, disk=1, running=everything) == []
 
 
+def test_room_that_a_stopped_stacks_disks_take_already_is_not_asked_for_again() -> None:
+    control, worker = (machine.name for machine in STACK.machines)
+    filled = {control: 6 * GIB + 1, worker: 500 * GIB}
+    assert need(STACK, taken=filled).disk == 8 + preflight.SPARE
+    assert faults(disk=9 * GIB, taken=filled) == []
+    assert faults(disk=9 * GIB) == ["vre:machines.control.disk"]
+    assert need(STACK, [control], {control: 6 * GIB}).disk == 22 + preflight.SPARE
+
+
+def test_a_disks_holes_take_no_room(tmp_path: Path) -> None:
+    system, data = volumes(STACK.machines[0])
+    with (tmp_path / system).open("wb") as file:
+        file.truncate(GIB)
+    (tmp_path / data).write_bytes(b"x" * 2**20)
+    assert 2**20 <= preflight.occupied(tmp_path, (system, data, "absent")) < 2**21
+
+
 @pytest.mark.parametrize(
     ("route", "device", "found"),
     [
@@ -83,6 +102,7 @@ def test_before_set_up_only_what_it_cannot_make_stands_in_the_way(
     )
     monkeypatch.setattr(stackfile, "path", lambda stack: tmp_path / f"Pulumi.{stack}.yaml")
     monkeypatch.setenv("VRE_STATE", str(tmp_path))
+    monkeypatch.setattr(connection, "system_answers", lambda: False)
     bare = facts(fault="libvirt is not installed", passphrase="there is none")
     monkeypatch.setattr(preflight, "probe", lambda config, plan, pool: bare)
     assert preparation.require("local", prepared=False) is None  # type: ignore[func-returns-value]
@@ -92,6 +112,15 @@ def test_before_set_up_only_what_it_cannot_make_stands_in_the_way(
     monkeypatch.setattr(preflight, "probe", lambda config, plan, pool: facts(memory=100))
     with pytest.raises(Refused, match="of memory are free"):
         preparation.require("local", prepared=False)
+
+
+def test_room_is_looked_for_where_the_own_hypervisor_puts_disks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outputs, "config", lambda stack: CONFIG)
+    monkeypatch.setattr(connection, "system_answers", lambda: False)
+    monkeypatch.setenv("VRE_STATE", str(tmp_path))
+    assert preparation.pool("local") == tmp_path / "hypervisor" / "lib" / "images" / "vre-local"
 
 
 def test_routes_are_read_from_ip() -> None:

@@ -4,6 +4,7 @@ import base64
 import io
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pycdlib
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from vre.machine import seed
-from vre.machine.cloudinit import Boot, HostKey, Seed, data_mount, hosts, render
+from vre.machine.cloudinit import Boot, HostKey, Seed, data_mount, first_boot, hosts, render
 from vre.paths import project
 
 TEMPLATES = sorted((project() / "cloud-init").glob("*.yaml"))
@@ -96,10 +97,49 @@ def test_a_step_that_fails_names_itself_and_warns_whoever_logs_in(tmp_path: Any)
     script = written()["/usr/local/sbin/vre-first-boot"]
     local = script.replace("/var/lib/vre", str(tmp_path)).replace("/run/vre", str(tmp_path))
     local = local.replace("/etc/motd", str(tmp_path / "motd")).replace("try systemctl daemon-reload", "try false --why")
+    local = local.replace("\nsync\n", "\n")
+    local = local.replace("/dev/console", str(tmp_path / "console"))
     done = subprocess.run(["sh"], input=local.encode(), capture_output=True, check=False)
     assert done.returncode == 1
     assert "exit code 1: false --why" in (tmp_path / "failed").read_text()
     assert "WARNING" in (tmp_path / "motd").read_text()
+    assert "false --why" in (tmp_path / "console").read_text()
+
+
+@pytest.mark.requirement("P-32")
+@pytest.mark.parametrize("broken", ["", "update", "full-upgrade"])
+@pytest.mark.parametrize("changed", [True, False])
+def test_the_first_boot_reboots_into_what_it_upgraded_and_is_resumed_when_it_did_not_end(
+    tmp_path: Path, broken: str, changed: bool
+) -> None:
+    log = tmp_path / "log"
+    for name in ("systemctl", "systemd-run", "apt-get", "dpkg-query", "sync"):
+        says = f"cat {log}" if name == "dpkg-query" and changed else "true"
+        fails = f'case "$*" in *{broken}) exit 100 ;; esac' if broken and name == "apt-get" else ""
+        (tmp_path / name).write_text(f'#!/bin/sh\n{says}\necho "{name} $*" >> {log}\n{fails}\nexit 0\n')
+        (tmp_path / name).chmod(0o755)
+    log.touch()
+    script = written(replace(BOOT, data_device=""))["/usr/local/sbin/vre-first-boot"]
+    for place in ("/var/lib/vre", "/run/vre", "/etc/motd", "/dev/console"):
+        script = script.replace(place, f"{tmp_path}/at{place}")
+    for folder in ("var/lib", "run", "etc", "dev"):
+        (tmp_path / "at" / folder).mkdir(parents=True)
+    done = subprocess.run(["sh"], input=script.encode(), check=False, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    state = tmp_path / "at/var/lib/vre"
+    assert done.returncode == (1 if broken else 0)
+    assert (state / "patch-resume").exists() == bool(broken)
+    assert (state / "upgraded").exists() == (not broken)
+    assert ("systemctl reboot" in log.read_text()) == (changed and not broken)
+
+
+def test_a_first_boot_that_power_breaks_off_is_ended_by_the_daily_upgrade(tmp_path: Path) -> None:
+    (tmp_path / "sync").write_text("#!/bin/sh\nkill $PPID\n")  # as good as lost power
+    (tmp_path / "sync").chmod(0o755)
+    script = written()["/usr/local/sbin/vre-first-boot"].replace("/var/lib/vre", f"{tmp_path}/state")
+    script = script.replace("/run/vre", f"{tmp_path}/run")
+    done = subprocess.run(["sh"], input=script.encode(), check=False, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    assert done.returncode != 0
+    assert (tmp_path / "state/patch-resume").exists()
 
 
 @pytest.mark.requirement("P-42")
@@ -144,6 +184,20 @@ def test_a_mirror_and_time_servers_are_named_only_when_given() -> None:
     assert "URIs: http://192.0.2.1/debian-security\n" in sources
     assert paths["/etc/systemd/timesyncd.conf.d/vre.conf"] == "[Time]\nNTP=192.0.2.2\n"
     assert not {"/etc/apt/sources.list.d/debian.sources", "/etc/systemd/timesyncd.conf.d/vre.conf"} & set(written())
+
+
+def test_the_first_upgrade_takes_what_was_tested_where_the_machine_can_read_what_that_is() -> None:
+    settle, update = "try python3 -B /usr/lib/vre/tested.py", "try apt-get --quiet --error-on=any update"
+    lines = first_boot(replace(BOOT, tested=True)).splitlines()
+    assert lines.index(settle) < lines.index(update)
+    for boot in (BOOT, replace(BOOT, tested=True, packages=["nftables"]), replace(BOOT, tested=True, upgrade=False)):
+        assert settle not in first_boot(boot)
+
+
+def test_more_files_are_written_where_they_are_wanted() -> None:
+    files = {"/etc/apt/sources.list.d/vre.sources": "Types: deb\nURIs: https://packages.example.org/\n"}
+    assert written(replace(BOOT, files=files)).items() >= files.items()
+    assert not files.keys() & written().keys()
 
 
 @pytest.mark.parametrize("text", ['"', "\\", "\n", "{{ 7 * 7 }}", "#% if", "é", "a: b", "%", "\x7f"])

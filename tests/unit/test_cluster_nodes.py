@@ -98,6 +98,19 @@ def test_a_node_that_leaves_is_drained_first() -> None:
     nodes.leave(cluster, Context(), "w")
 
 
+def test_pods_that_do_not_go_are_named_and_end_with_the_machine() -> None:
+    cluster, path = Cluster(), "/api/v1/nodes/w"
+    told: list[str] = []
+    stuck = pod("stuck")
+    stuck["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    cluster.kept[path] = {"spec": {}}
+    cluster.kept["/api/v1/pods"] = {"items": [stuck, pod("a")]}
+    nodes.leave(cluster, Context(report=told.append), "w", timeout=0.1)
+    assert cluster.evicted == ["a"], "a pod that is ending already is not asked again"
+    assert told == ["draining w: 2 pods left: a, stuck", "draining w: 1 pods left: stuck; they end with the machine"]
+    assert path not in cluster.kept
+
+
 def test_a_node_s_range_is_waited_for() -> None:
     cluster = Cluster()
 

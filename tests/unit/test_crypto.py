@@ -2,6 +2,7 @@
 
 import ssl
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,10 @@ def test_certificate_verifies_for_each_name(authority: Props, name: str) -> None
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_certificate_verifies_for_each_address(authority: Props, address: str) -> None:
-    import ipaddress
-
     _, state = leaf(authority)
-    verified(authority, state["certificate"], x509.IPAddress(ipaddress.ip_address(address)))
+    verified(authority, state["certificate"], x509.IPAddress(ip_address(address)))
+    with pytest.raises(x509.verification.VerificationError):
+        verified(authority, state["certificate"], x509.IPAddress(ip_address("203.0.113.99")))
 
 
 def test_another_authority_does_not_verify_it(authority: Props) -> None:
@@ -78,7 +79,11 @@ def test_openssl_takes_certificate_and_key_together(authority: Props, tmp_path: 
     _, state = leaf(authority)
     (tmp_path / "c.pem").write_text(state["certificate"])
     (tmp_path / "k.pem").write_text(state["privateKey"])
-    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tmp_path / "c.pem", tmp_path / "k.pem")
+    (tmp_path / "other.pem").write_text(leaf(authority)[1]["privateKey"])
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(tmp_path / "c.pem", tmp_path / "k.pem")
+    with pytest.raises(ssl.SSLError):
+        server.load_cert_chain(tmp_path / "c.pem", tmp_path / "other.pem")
 
 
 def test_certificate_is_for_servers_only_and_no_authority(authority: Props) -> None:
@@ -208,6 +213,12 @@ def test_a_password_with_a_hint_in_it_is_refused() -> None:
     strong = "violet-Kangaroo-77-marzipan-alice-comet"
     assert Password().check({"given": strong, "hints": ["bob"]}) == []
     assert len(Password().check({"given": strong, "hints": ["Alice"]})) == 1
+
+
+def test_a_name_of_one_or_two_letters_makes_no_password_weak() -> None:
+    strong = "violet-Kangaroo-77-marzipan-eve-comet"
+    assert Password().check({"given": strong, "hints": ["a", "V", "om"]}) == []
+    assert len(Password().check({"given": strong, "hints": ["a", "eve"]})) == 1
 
 
 def test_a_strong_password_is_kept_as_given() -> None:

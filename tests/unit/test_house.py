@@ -14,7 +14,7 @@ import vre
 from vre import docs
 from vre.load import load
 from vre.paths import project
-from vre.stackfile import parse
+from vre.stackfile import Loader, parse
 
 LONGEST_FUNCTION = 50
 LONGEST_FILE = 500
@@ -76,6 +76,7 @@ def test_pure_modules_import_nothing_that_reaches_outside(file: str) -> None:
 def test_processes_are_started_in_one_place() -> None:
     # The others run by themselves, where nothing of ours can be imported.
     allowed = {"vre/run.py", "vre/setup/enclosed.py", "vre/image/importer.py", "vre/image/adopt.py"}
+    allowed |= {"vre/image/renew.py", "vre/release/outside.py"}
     found = {name(path) for path in PYTHON if name(path).startswith("vre/") and "subprocess" in set(imports(path))}
     assert found - allowed == set()
 
@@ -128,7 +129,7 @@ def examples() -> Iterator[tuple[str, str]]:
 
 def as_stack(text: str) -> str:
     """Return an example as a whole stack file, completed with what every stack file needs."""
-    loaded = yaml.safe_load(text)
+    loaded = yaml.load(text, Loader=Loader)
     config = loaded.get("config", loaded)
     prefixed = {key if str(key).startswith("vre:") else f"vre:{key}": value for key, value in config.items()}
     usual = {"vre:cloud": {"provider": "libvirt"}, "vre:access": {"keys": [".vre/id_ed25519.pub"]}}
@@ -167,7 +168,7 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
             if at == page and (to := (at.parent / link.split("#")[0]).resolve()) not in reached
         ]
     lost = {name(page) for page in kept("docs/**/*.md") if page not in reached}
-    assert lost - {"docs/benchmarks.md"} == set()
+    assert {page for page in lost if not page.startswith("docs/benchmarks")} == set()
 
 
 def test_every_make_target_that_pages_name_exists() -> None:
@@ -184,6 +185,7 @@ def test_every_command_that_pages_name_exists() -> None:
     there = {
         command.name or (command.callback.__name__ if command.callback else "") for command in app.registered_commands
     }
+    there |= {group.name or "" for group in app.registered_groups}
     named = {word for page in PAGES for word in re.findall(r"`vre ([a-z]+)", page.read_text())}
     named |= {word for page in PAGES for word in re.findall(r"^vre ([a-z]+)", page.read_text(), re.MULTILINE)}
     assert named

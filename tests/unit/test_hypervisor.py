@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from vre.errors import VreError
+from vre.provider.libvirt import connection
 from vre.setup import enclosed, firewall, hypervisor, packages
 from vre.setup.packages import Installed, System
 
@@ -44,6 +45,16 @@ def test_a_number_that_is_now_another_process_is_not_our_libvirtd(tmp_path: Path
     assert not hypervisor.status(tmp_path).running
 
 
+def test_a_note_of_its_place_that_was_cut_off_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "hypervisor"
+    folder.mkdir()
+    (folder / "place.json").touch()
+    monkeypatch.setattr(hypervisor, "run", lambda words: "")
+    monkeypatch.setattr(firewall, "clean", lambda inside: None)
+    hypervisor.stop(tmp_path)
+    assert not folder.exists()
+
+
 def test_defined_networks_count(tmp_path: Path) -> None:
     networks = tmp_path / "hypervisor" / "etc" / "qemu" / "networks"
     networks.mkdir(parents=True)
@@ -65,6 +76,57 @@ def test_sockets_are_for_the_owner_only_and_nothing_listens_on_the_network(tmp_p
     assert text.count('_perms = "0700"') == 3
     assert f'unix_sock_dir = "{tmp_path}"' in text
     assert "listen_tcp" not in text
+
+
+@pytest.mark.parametrize(
+    ("named", "real"),
+    [
+        ("/var/lib/libvirt/images/vre-local", "s/hypervisor/lib/images/vre-local"),
+        ("/var/log/libvirt/qemu/a.log", "s/hypervisor/log/qemu/a.log"),
+        ("/var/lib/libvirt-images/a", "/var/lib/libvirt-images/a"),
+        ("/srv/vre/vre-local", "/srv/vre/vre-local"),
+    ],
+)
+def test_what_the_own_libvirtd_names_lies_in_its_folder(named: str, real: str, tmp_path: Path) -> None:
+    assert hypervisor.real(tmp_path / "s", Path(named)) == tmp_path / real
+
+
+@pytest.mark.parametrize(
+    ("uri", "defined", "system", "own"),
+    [
+        ("auto", True, True, True),
+        ("auto", False, True, False),
+        ("auto", False, False, True),
+        ("qemu:///system", True, False, False),
+        ("qemu+ssh://root@elsewhere/system", True, False, False),
+        ("own", False, True, True),
+    ],
+)
+def test_paths_are_another_folders_only_where_the_own_libvirtd_is_meant(
+    uri: str, defined: bool, system: bool, own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VRE_STATE", str(tmp_path))
+    monkeypatch.setattr(connection, "system_answers", lambda: system)
+    if defined:
+        (tmp_path / "hypervisor" / "etc" / "qemu").mkdir(parents=True)
+        (tmp_path / "hypervisor" / "etc" / "qemu" / "vre.xml").touch()
+    images = Path("/var/lib/libvirt/images")
+    seen = connection.here(hypervisor.status(tmp_path).uri if uri == "own" else uri, images)
+    assert seen == (tmp_path / "hypervisor" / "lib" / "images" if own else images)
+
+
+@pytest.mark.parametrize(("socket", "own"), [("libvirt-sock", False), ("virtqemud-sock", False), ("x.pid", True)])
+def test_before_set_up_a_socket_tells_of_a_system_libvirt(
+    socket: str, own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent() -> None:
+        raise VreError("the Python module libvirt is not installed")
+
+    monkeypatch.setenv("VRE_STATE", str(tmp_path))
+    monkeypatch.setattr(connection, "module", absent)
+    monkeypatch.setattr(connection, "SOCKETS", tmp_path)
+    (tmp_path / socket).touch()
+    assert (connection.here("auto", Path("/var/lib/libvirt/x")) != Path("/var/lib/libvirt/x")) is own
 
 
 def test_only_root_starts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """The base image: its recipe, the files laid into it, its disk, and booting it by hand."""
 
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -9,10 +8,11 @@ import pytest
 import yaml
 
 from vre import image, paths
+from vre.artifacts import versions
 from vre.artifacts.containers import Containers
 from vre.artifacts.store import Store
 from vre.errors import VreError
-from vre.image import bake, boot, disk, recipe, root
+from vre.image import bake, boot, recipe, root
 
 RECIPE = recipe.load()
 
@@ -42,16 +42,25 @@ def test_sshd_speaks_no_old_algorithm() -> None:
     assert re.findall(r"sha1\b|cbc|3des|md5|ssh-rsa|ssh-dss|nistp|diffie", offered) == []
 
 
-def test_every_24_hours_it_upgrades_and_reboots_where_needed() -> None:
-    for timer in ("apt-daily", "apt-daily-upgrade"):
-        assert settings(f"etc/systemd/system/{timer}.timer.d/vre.conf")["OnUnitActiveSec"] == "24h"
-    apt = text("etc/apt/apt.conf.d/50vre")
-    assert 'APT::Periodic::Unattended-Upgrade "always";' in apt
-    assert 'Unattended-Upgrade::Automatic-Reboot "true";' in apt
-    for label in ("label=Debian", "label=Debian-Security"):
-        assert f'{label}";' in apt
-    masked = set(RECIPE.mask) & {"apt-daily.timer", "apt-daily-upgrade.timer"}
-    assert masked == set()
+@pytest.mark.requirement("P-38")
+def test_every_24_hours_it_upgrades_in_one_way() -> None:
+    timer = settings("etc/systemd/system/vre-patch.timer")
+    assert (timer["OnCalendar"], timer["RandomizedDelaySec"], timer["Persistent"]) == ("daily", "24h", "true")
+    assert {"vre-patch.timer", "vre-patch-resume.service"} <= set(RECIPE.enable)
+    assert 'APT::Periodic::Enable "0";' in text("etc/apt/apt.conf.d/50vre")
+    assert {"apt-daily.timer", "apt-daily-upgrade.timer"} <= set(RECIPE.mask)
+    program = settings("etc/systemd/system/vre-patch.service")["ExecStart"].split()[-1]
+    assert (RECIPE.files / program.lstrip("/")).is_file()
+
+
+@pytest.mark.requirement("P-11")
+def test_patch_levels_of_kubernetes_flow_and_minor_versions_do_not() -> None:
+    minor = versions.load().program("kubernetes").version.removeprefix("v").rpartition(".")[0]
+    records = [block.splitlines() for block in text("etc/apt/preferences.d/vre").split("\n\n")]
+    named = [{line.partition(": ")[0]: line.partition(": ")[2] for line in lines} for lines in records]
+    assert [each["Package"] for each in named] == ["kubeadm kubectl kubelet"] * 2
+    assert (named[0]["Pin"], named[0]["Pin-Priority"]) == (f"version {minor}.*", "500")
+    assert (named[1]["Pin"], named[1]["Pin-Priority"]) == ("release *", "-1")
 
 
 def test_the_kernel_is_set_up_as_the_kubelet_and_hardening_want() -> None:
@@ -91,9 +100,16 @@ def test_cloud_init_writes_accounts_and_files_and_lets_nobody_in_by_password() -
 
 
 def test_no_key_and_no_password_is_laid_into_the_image() -> None:
-    texts = [path.read_text() for path in RECIPE.files.rglob("*") if path.is_file()]
+    texts = [path.read_text() for path in recipe.laid(RECIPE.files) if path.is_file()]
     assert texts
     assert not [each for each in texts if re.search(r"PRIVATE KEY|(?i:password|token)\s*[=:]\s*\S{6,}", each)]
+
+
+def test_what_python_keeps_beside_its_programs_is_not_laid_in(tmp_path: Path) -> None:
+    (tmp_path / "usr/__pycache__").mkdir(parents=True)
+    (tmp_path / "usr/__pycache__/patch.cpython-311.pyc").touch()
+    (tmp_path / "usr/patch.py").touch()
+    assert recipe.laid(tmp_path) == [tmp_path / "usr", tmp_path / "usr/patch.py"]
 
 
 def test_etcd_has_an_account_of_its_own_for_its_data() -> None:
@@ -145,33 +161,6 @@ def test_files_are_laid_in_with_their_modes(tmp_path: Path) -> None:
     assert (tmp_path / "etc/hosts").read_text() == text("etc/hosts")
 
 
-def test_programs_are_put_where_the_recipe_says(tmp_path: Path) -> None:
-    built = tmp_path / "built"
-    built.mkdir()
-    for name in ("kubeadm", "kubectl", "kubelet", "kube-apiserver"):
-        (built / name).write_text(name)
-    wanted = dataclasses.replace(RECIPE, programs={"kubernetes": RECIPE.programs["kubernetes"]})
-    root.place(tmp_path / "root", wanted, {"kubernetes": built})
-    placed = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "root/usr/bin").iterdir()}
-    assert placed == {"kubeadm": 0o755, "kubectl": 0o755, "kubelet": 0o755}
-
-
-# the disk
-
-
-def test_partitions_follow_each_other_and_fit() -> None:
-    sizes = disk.Sizes(disk=1024, esp=64)
-    starts = [int(found) * disk.SECTOR for found in re.findall(r"start=(\d+)", disk.table(sizes))]
-    lengths = [int(found) * disk.SECTOR for found in re.findall(r"size=(\d+)", disk.table(sizes))]
-    assert starts[0] + lengths[0] == starts[1] == sizes.root_offset
-    assert starts[1] + lengths[1] == 1023 * disk.MIB
-    assert all(start % disk.MIB == 0 for start in starts)
-
-
-def test_the_disk_leaves_room_for_data_in_what_a_launch_may_take() -> None:
-    assert disk.Sizes().disk <= 15 * 1024
-
-
 # containers in it
 
 
@@ -193,7 +182,7 @@ def stored(tmp_path: Path) -> image.Image:
         (folder / image.IMAGES).write_text("{}")
 
     path = Store(tmp_path).get("image", {}, make)
-    return image.Image(path=path / image.DISK, images={}, id=path.name)
+    return image.Image(path=path / image.DISK, images={}, id=path.name, packages=path / image.PACKAGES, layout=path)
 
 
 def test_an_image_that_was_changed_after_the_build_is_not_verified(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from vre.cluster import kubeadm as configuration
 from vre.cluster import nodes
+from vre.cluster.objects import FIRST
 from vre.errors import VreError
 from vre.machine.ssh import Connection, File
 from vre.provider import kubeadm
@@ -161,6 +162,24 @@ def test_what_runs_on_the_machine_is_shell(script: str) -> None:
     assert done.returncode == 0
 
 
+def test_what_kubeadm_made_is_on_the_disk_before_the_mark_that_says_so(tmp_path: Path) -> None:
+    for name, does in {
+        "systemctl": "exit 0",
+        "systemd-run": 'while [ "$1" != sh ]; do shift; done; exec "$@"',
+        "sync": f"[ -s {tmp_path}/done ] && echo after >> {tmp_path}/log || echo before >> {tmp_path}/log",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    script = kubeadm.START
+    places = {kubeadm.DONE: "done", kubeadm.LOG: "log.kubeadm", FIRST: "first", kubeadm.JOIN: "join"}
+    for place, here in {**places, "/var/lib/vre": "vre", "/etc/kubernetes": "kubernetes"}.items():
+        script = script.replace(place, f"{tmp_path}/{here}")
+    command = ["sh", "-c", script, "digest", "true"]
+    subprocess.run(command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, check=True)
+    assert (tmp_path / "log").read_text().split() == ["before", "after"]
+    assert (tmp_path / "done").read_text() == "digest\n"
+
+
 def stage(tmp_path: Path, *, active: bool = False) -> str:
     (tmp_path / "systemctl").write_text(f"#!/bin/sh\nexit {0 if active else 3}\n")
     (tmp_path / "systemctl").chmod(0o755)
@@ -205,6 +224,26 @@ def test_a_new_version_is_not_forced_onto_a_running_cluster() -> None:
     )
     with pytest.raises(VreError, match=r"runs v1\.36\.3; v1\.37\.0"):
         ControlPlane().update(Context(), "c", {"config": old}, {"config": new})
+
+
+def test_a_patch_level_is_written_into_a_running_control_plane() -> None:
+    images = {"kube-apiserver": "localhost/vre/kube-apiserver:v1.36.4@sha256:1", "etcd": "localhost/vre/etcd:3.6.8-0@x"}
+    assert configuration.versions(images) == configuration.Versions(kubernetes="v1.36.4", etcd="3.6.8-0")
+    old, new = (
+        configuration.read(
+            configuration.first(
+                configuration.Control(name="c", address="192.168.77.10", cluster="x", versions=versions)
+            )
+        )
+        for versions in (configuration.Versions(), configuration.versions(images))
+    )
+    assert kubeadm._phases(old, new) == [
+        ["etcd", "local"],
+        ["control-plane", "all"],
+        ["addon", "kube-proxy"],
+        ["upload-config", "all"],
+    ]
+    assert ["addon", "kube-proxy"] not in kubeadm._phases(new, new)
 
 
 def test_how_to_reach_a_machine_is_no_change() -> None:

@@ -55,7 +55,7 @@ class Every(dict[str, str]):
     """An image's reference for every name."""
 
     def __missing__(self, name: str) -> str:
-        return f"localhost/vre/{name}@sha256:00"
+        return f"localhost/vre/{name}:v1.36.3@sha256:00"
 
 
 @pytest.fixture
@@ -64,7 +64,9 @@ def recorder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Record
     (tmp_path / "id_ed25519.pub").write_text(
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMVPIJqWJSfZNiNFfmFO7xBHK7LEcDJkxjRgWEzo8dsL alice\n"
     )
-    built = Image(path=tmp_path / "disk.qcow2", images=Every(), id="image-1")
+    built = Image(
+        path=tmp_path / "disk.qcow2", images=Every(), id="image-1", packages=tmp_path / "packages.json", layout=tmp_path
+    )
     monkeypatch.setattr(image, "build", lambda *_: built)
     made = Recorder()
     pulumi.runtime.set_mocks(made, project="vre", stack="local")
@@ -99,6 +101,13 @@ def test_a_launch_makes_one_closed_machine_a_cluster_and_a_service(recorder: Rec
     assert data.inputs["encryption"] == {"secret": "s-1"}
     assert {args.inputs["name"] for args in found["vre:cluster:Objects"]} == {"cluster", "jupyter"}
     assert found["vre:service:Door"][0].inputs["path"] == "/jupyter/hub/login"
+
+
+def test_each_machine_keeps_the_container_images_that_are_here(recorder: Recorder, tmp_path: Path) -> None:
+    launched()
+    [held] = by_type(recorder)["vre:machine:Images"]
+    assert (held.name, held.inputs["machine"]) == ("local-control", "u-1")
+    assert held.inputs["layout"] == str(tmp_path)
 
 
 @pytest.mark.requirement("P-43", "P-44")

@@ -1,5 +1,6 @@
 """The drivers against libvirt's own test driver, which keeps networks, pools and volumes in memory."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -260,3 +261,14 @@ def test_whether_kvm_works_is_tried_once_a_boot(tmp_path: Path, monkeypatch: pyt
     first = accelerator.kvm_works(told.append)
     assert accelerator.kvm_works(told.append) == first
     assert len(told) <= 1
+
+
+@pytest.mark.parametrize("cut", ["", "{", "[]", '{"boot": '])
+def test_a_note_of_kvm_that_was_cut_off_counts_as_none(
+    cut: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VRE_STATE", str(tmp_path))
+    monkeypatch.setattr(accelerator, "DEVICE", tmp_path / "kvm")
+    (tmp_path / "kvm.json").write_text(cut)
+    assert accelerator.kvm_works() is False
+    assert json.loads((tmp_path / "kvm.json").read_text())["works"] is False

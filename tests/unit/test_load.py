@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from vre.config import Config
 from vre.errors import Refused
+from vre.fields import networks, servers
 from vre.load import load
 from vre.stackfile import parse
 
@@ -90,6 +91,17 @@ def test_a_fault_has_key_line_reason_and_example() -> None:
         ({"cloud": {"provider": "libvirt", "network": "192.168.0.0/30"}}, "/26 or wider"),
         ({"cloud": {"provider": "libvirt", "network": "fd00::/64"}}, "is no IPv4 network"),
         ({"cloud": {"provider": "libvirt", "network6": "10.0.0.0/24"}}, "is no IPv6 network"),
+        ({"cloud": {"provider": "libvirt", "network6": "fd76::/125"}}, "vre:cloud.network6: an IPv6 network is a /64"),
+        ({"cloud": {**OPENSTACK, "public": True, "network6": "fd76::/125"}}, "vre:cloud.network6: an IPv6 network"),
+        ({"cloud": {"provider": "libvirt", "network": "127.0.0.0/24"}}, "in 127.0.0.0/8 (loopback); take a private"),
+        ({"cloud": {"provider": "libvirt", "network": "224.0.0.0/24"}}, "(multicast)"),
+        ({"cloud": {"provider": "libvirt", "network": "169.254.0.0/16"}}, "(link-local)"),
+        ({"cloud": {"provider": "aws", "region": "r", "network": "0.0.0.0/0"}}, "no machine has an address of its own"),
+        ({"cloud": {"provider": "libvirt", "network6": "fe80::/64"}}, "vre:cloud.network6: no machine has an address"),
+        ({"cloud": {"provider": "libvirt", "network6": "ff02::/64"}}, "(multicast)"),
+        ({"cloud": {"provider": "libvirt", "network6": "::/0"}}, "(reserved, with loopback)"),
+        ({"outbound": {"resolvers": ["192.0.2.0/28"]}}, "vre:outbound.resolvers: machines ask single servers"),
+        ({"outbound": {"time": ["192.0.2.0/28", "2001:db8::/64"]}}, "vre:outbound.time: machines ask single servers"),
         ({"machines": {"control": {"size": "huge"}}}, "size: is 'small', 'medium' or 'large', or cpus and memory"),
         (
             {"machines": {"control": {"size": {"cpus": 0, "memory": 4}}}},
@@ -104,6 +116,21 @@ def test_a_fault_has_key_line_reason_and_example() -> None:
 )
 def test_what_is_refused(changes: dict[str, Any], told: str) -> None:
     assert told in refused(**changes)
+
+
+@pytest.mark.parametrize(
+    ("network", "network6"), [("172.16.0.0/12", "fd76:7265::/32"), ("100.64.0.0/16", "2600:1f18:1234::/64")]
+)
+def test_private_and_global_ranges_are_taken(network: str, network6: str) -> None:
+    cloud = read({**GOOD, "cloud": {"provider": "libvirt", "network": network, "network6": network6}}).cloud
+    assert cloud.network == network
+
+
+def test_a_wide_network_beside_a_server_admits_and_is_no_server() -> None:
+    named = ["192.0.2.0/28", "198.51.100.53/32", "2001:db8::53/128"]
+    config = read({**GOOD, "outbound": {"resolvers": named, "time": [*named]}})
+    assert servers(config.outbound.resolvers) == ("198.51.100.53", "2001:db8::53")
+    assert servers(networks(config.outbound.time)) == ("198.51.100.53", "2001:db8::53")
 
 
 def test_a_wide_open_network_needs_its_words() -> None:

@@ -9,9 +9,10 @@ from vre.paths import project
 
 CLOUDS = ("aws", "azure", "gcp", "libvirt", "openstack")
 EDGES = ("cloudflare", "direct")
-OUTLINE = ("surroundings", "network", "firewalls", "data", "machine")
+OUTLINE = ("surroundings", "faults", "network", "firewalls", "data", "machine")
 PARAMETERS = {
     "surroundings": ["config"],
+    "faults": ["config", "plan"],
     "network": ["order", "opts"],
     "firewalls": ["net"],
     "data": ["net", "machine"],
@@ -47,6 +48,15 @@ def test_a_cloud_says_first_that_it_is_one_of_several(name: str) -> None:
     text = ast.get_docstring(module("clouds", name))
     assert text is not None
     assert "The same sections in the same order as every module beside it." in text
+
+
+@pytest.mark.parametrize("name", sorted({*CLOUDS} - {"libvirt"}))
+def test_each_rented_cloud_says_alike_what_stands_there(name: str) -> None:
+    tree = module("orphans", name)
+    [account] = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Account"]
+    methods = [node.name for node in account.body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"]
+    assert methods == ["standing", "identity", "delete"]
+    assert functions(tree) == {}
 
 
 @pytest.mark.parametrize("name", EDGES)

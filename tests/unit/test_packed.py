@@ -29,7 +29,7 @@ def archive(tmp_path: Path) -> Path:
     layout.mkdir()
     (layout / "index.json").write_text("{}")
     programs.mkdir()
-    (programs / "kubelet").write_text("program")
+    (programs / "kubelet_1-1_amd64.deb").write_text("package")
     recipe = Recipe(
         suite="trixie", packages=("containerd",), files=files, boot_files=("etc/fstab", "etc/cloud/"),
         programs={"kubernetes": Programs(folder="usr/bin")}, accounts=("etcd",), enable=("kubelet.service",),
@@ -38,7 +38,7 @@ def archive(tmp_path: Path) -> Path:
     containers = Containers(layout=layout, names=CONTAINERS, digests={"pause": "sha256:00"}, key="k")
     folder = tmp_path / "made"
     folder.mkdir()
-    packed.pack(folder, recipe, {"kubernetes": programs}, containers, silent)
+    packed.pack(folder, recipe, programs, containers, silent)
     return folder
 
 
@@ -51,11 +51,11 @@ def test_the_archive_holds_everything_but_what_a_disk_of_ours_starts_with(archiv
     home = packed.HOME
     assert listed(archive) == {
         "etc/sysctl.d/90-vre.conf",
-        "usr/bin/kubelet",
         "usr/share/vre/images.json",
         f"{home}/adopt.py",
         f"{home}/importer.py",
         f"{home}/layout/index.json",
+        f"{home}/packages/kubelet_1-1_amd64.deb",
         f"{home}/task.json",
     }
     assert json.loads((archive / "images.json").read_text()) == {"pause": "localhost/vre/pause:1@sha256:00"}
@@ -66,18 +66,19 @@ def test_the_same_inputs_give_the_same_bytes(archive: Path, tmp_path: Path) -> N
     again = tmp_path / "again"
     again.mkdir()
     files, programs = tmp_path / "files", tmp_path / "programs"
-    recipe = replace(load(), files=files, boot_files=("etc/fstab", "etc/cloud/"), modes={}, accounts=("etcd",),
-                     enable=("kubelet.service",), folders={"var/lib/etcd": Folder(mode=0o700, owner="etcd")},
+    recipe = replace(load(), files=files, boot_files=("etc/fstab", "etc/cloud/"), modes={}, overrides={},
+                     accounts=("etcd",), enable=("kubelet.service",),
+                     folders={"var/lib/etcd": Folder(mode=0o700, owner="etcd")},
                      programs={"kubernetes": Programs(folder="usr/bin")})  # fmt: skip
     containers = Containers(layout=tmp_path / "layout", names=CONTAINERS, digests={"pause": "sha256:00"}, key="k")
-    packed.pack(again, recipe, {"kubernetes": programs}, containers, silent)
+    packed.pack(again, recipe, programs, containers, silent)
     assert (again / packed.TAR).read_bytes() == first
 
 
 def test_our_own_recipe_leaves_no_way_to_start_to_somebody_elses_disk() -> None:
     recipe = load()
     assert "linux-image-cloud-amd64" in recipe.boot
-    assert {"containerd", "nftables", "unattended-upgrades"} <= set(recipe.packages)
+    assert {"containerd", "nftables", "needrestart"} <= set(recipe.packages)
     assert not set(recipe.boot) & set(recipe.packages)
     start = ("etc/fstab", "etc/kernel/cmdline", "etc/cloud/cloud.cfg.d/90-vre.cfg", "etc/hosts")
     assert all(name.startswith(recipe.boot_files) for name in start)

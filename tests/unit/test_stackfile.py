@@ -1,5 +1,6 @@
 """Stack files: what is read, on which line it stands, and that nothing in them ends in a traceback."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from vre import stackfile
 from vre.errors import Refused, VreError
+from vre.load import load
 from vre.stackfile import opened, parse
 
 FILE = Path("stacks/Pulumi.local.yaml")
@@ -34,6 +36,25 @@ def test_values_lose_the_prefix_and_other_namespaces_are_left_out() -> None:
 )
 def test_the_place_of_a_key_is_its_line_or_that_of_the_nearest_above(key: tuple[str | int, ...], line: int) -> None:
     assert parse(TEXT, FILE).place(key) == f"stacks/Pulumi.local.yaml:{line}"
+
+
+def test_on_is_a_word_and_only_true_and_false_are_what_they_say() -> None:
+    text = "config: {vre:terms: {on: 2026-11-21}, vre:flags: [yes, no, true, False, truest]}"
+    terms = {"on": date(2026, 11, 21)}
+    assert parse(text, FILE).values == {"terms": terms, "flags": ["yes", "no", True, False, "truest"]}
+
+
+def test_a_day_is_one_also_after_the_engine_has_written_the_file_anew() -> None:
+    for day in ("2026-11-21", "'2026-11-21'", "'2026-11-21 00:00:00 +0000 UTC'"):
+        text = f"""
+config:
+  vre:cloud: {{provider: libvirt}}
+  vre:access: {{keys: [.vre/id_ed25519.pub]}}
+  vre:data: {{terms: {{accepted-by: Alice Example, on: {day}}}}}
+"""
+        terms = load(parse(text, FILE)).data.terms
+        assert terms is not None
+        assert terms.on == date(2026, 11, 21)
 
 
 def test_a_missing_file_names_the_stacks_that_there_are(tmp_path: Path) -> None:
@@ -96,6 +117,37 @@ def test_the_engines_salt_is_taken_out_where_nothing_is_sealed_with_it() -> None
 def test_values_that_stand_for_others_are_refused() -> None:
     with pytest.raises(Refused, match=r"Pulumi.local.yaml:3: config: \*a: write the value out"):
         parse("config:\n  vre:name: &a x\n  vre:b: [*a, *a]\n", FILE)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "vre:cloud: {provider: aws}\n  vre:a: b\n  vre:cloud: {provider: gcp}",
+            "4: vre:cloud: is written in lines 2 and 4",
+        ),
+        ("vre:cloud:\n    provider: aws\n    provider: gcp", "4: vre:cloud.provider: is written in lines 3 and 4"),
+        ("vre:a:\n    - {b: 1, c: 2, b: 3}", "3: vre:a.0.b: is written in lines 3 and 3"),
+        ("vre:a: 1\n  'vre:a': 1\n  vre:a: 1", "4: vre:a: is written in lines 2, 3 and 4"),
+        ("vre:a: 1\nconfig: {}", "3: config: is written in lines 1 and 3"),
+    ],
+)
+def test_a_key_that_is_written_twice_is_refused_with_its_lines(text: str, told: str) -> None:
+    with pytest.raises(Refused) as refused:
+        parse(f"config:\n  {text}\n", FILE)
+    assert [str(each) for each in refused.value.findings] == [f"stacks/Pulumi.local.yaml:{told}: keep one"]
+
+
+def test_every_key_that_is_written_twice_is_told() -> None:
+    with pytest.raises(Refused) as refused:
+        parse("config:\n  vre:a: 1\n  vre:b: {c: 1, c: 2}\n  vre:a: 2\n", FILE)
+    assert [each.key for each in refused.value.findings] == ["vre:a", "vre:b.c"]
+
+
+def test_a_cloud_with_a_key_of_another_cloud_is_refused() -> None:
+    text = "config:\n  vre:cloud:\n    provider: aws\n    region: eu-west-1\n    project: phenome-1234\n"
+    with pytest.raises(Refused, match=r"yaml:5: vre:cloud\.project: unknown key"):
+        load(parse(text, FILE))
 
 
 @given(st.text())

@@ -207,12 +207,13 @@ class Attachment(Api):
     replace_on = frozenset({"deviceName", "instanceId", "volumeId"})
     refers: ClassVar = {"instanceId": INSTANCE, "volumeId": VOLUME}
     frees = frozenset({"instanceId"})
-    unique = ("deviceName", "instanceId")
 
     def make(self, call: Call) -> Props:
-        """Put it in."""
+        """Put it in. The plugin looks first whether it is there already."""
         device, instance, volume = (call.inputs[key] for key in ("deviceName", "instanceId", "volumeId"))
-        ec2(call).attach_volume(Device=device, InstanceId=instance, VolumeId=volume)
+        [found] = ec2(call).describe_volumes(VolumeIds=[volume])["Volumes"]
+        if not any(each["InstanceId"] == instance and each["Device"] == device for each in found["Attachments"]):
+            ec2(call).attach_volume(Device=device, InstanceId=instance, VolumeId=volume)
         call.id = f"vai-{volume.removeprefix('vol-')}{instance.removeprefix('i-')}"
         return {}
 

@@ -299,12 +299,16 @@ class EipAssociation(Api):
     refers: ClassVar = {"allocationId": EIP, "networkInterfaceId": CARD, "instanceId": INSTANCE}
 
     def make(self, call: Call) -> Props:
-        """Make it. Without an internet gateway, AWS refuses."""
+        """Make it. Without an internet gateway, AWS refuses; asked twice for the same, it does nothing more."""
         card = call.inputs["networkInterfaceId"]
         vpc = ec2(call).describe_network_interfaces(NetworkInterfaceIds=[card])["NetworkInterfaces"][0]["VpcId"]
         attached(call, vpc)
-        made = ec2(call).associate_address(AllocationId=call.inputs["allocationId"], NetworkInterfaceId=card)
-        call.id = made["AssociationId"]
+        own = call.inputs["allocationId"]
+        [now] = ec2(call).describe_addresses(AllocationIds=[own])["Addresses"]
+        if now.get("AssociationId") and now.get("NetworkInterfaceId") == card:
+            call.id = now["AssociationId"]
+        else:
+            call.id = ec2(call).associate_address(AllocationId=own, NetworkInterfaceId=card)["AssociationId"]
         return {"publicIp": self._address(call)["PublicIp"]}
 
     def _address(self, call: Call) -> Props:

@@ -7,7 +7,7 @@ rules, of which several VREs have some, are in the server.
 import json
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -219,6 +219,11 @@ class Server:
     rules: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     networks: dict[str, list[str]] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
+    down: set[str] = field(default_factory=set)
+    """Methods that are answered by no more than that the service is not available."""
+    texts: list[dict[str, Any]] = field(default_factory=list)
+    tell: Callable[[str, str, str], None] = lambda what, host, text: None
+    """Whoever answers for DNS: told of each TXT record that comes (`set`) or goes (`clear`)."""
     asked: list[str] = field(default_factory=list)
     lock: Lock = field(default_factory=Lock)
 
@@ -278,6 +283,8 @@ class Api(BaseHTTPRequestHandler):
         path = urlsplit(self.path)
         self.known.asked.append(f"{self.command} {path.path}")
         try:
+            if self.command in self.known.down:
+                raise Refusal(503, 1000, "service unavailable")
             with self.known.lock:
                 if path.path != "/ips" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
                     raise Refusal(403, 10000, "Authentication error")
@@ -310,7 +317,27 @@ def _route(known: Server, method: str, path: str, query: dict[str, list[str]], b
     zone, rest = fits[1], fits[2].split("/")
     if rest[0] == "rulesets":
         return _rulesets(known, method, zone, zones[zone]["plan"], rest[1:], body)
+    if rest[0] == "dns_records" and (method == "DELETE" or (body or {}).get("type") == "TXT"):
+        return _texts(known, method, zones[zone]["name"], rest[1:], body)
     return _others(known, method, zones[zone]["name"], "/".join(rest), query)
+
+
+def _texts(known: Server, method: str, zone: str, rest: list[str], body: Any) -> Any:
+    """Add or remove a TXT record. Texts stand in quotation marks."""
+    if method == "POST":
+        if not body["name"].endswith(f".{zone}") or body.get("proxied"):
+            raise Refusal(400, 1004, "DNS Validation Error")
+        if any((each["name"], each["content"]) == (body["name"], body["content"]) for each in known.texts):
+            raise Refusal(400, 81058, "An identical record already exists.")
+        known.texts.append({"id": secrets.token_hex(16), **body})
+        known.tell("set", body["name"], body["content"].strip('"'))
+        return known.texts[-1]
+    gone = [each for each in known.texts if each["id"] == rest[0]]
+    if not gone:
+        raise Refusal(404, 81044, "Record does not exist.")
+    known.texts.remove(gone[0])
+    known.tell("clear", gone[0]["name"], gone[0]["content"].strip('"'))
+    return {"id": rest[0]}
 
 
 def _shown(key: str, zone: Props) -> Props:
@@ -321,8 +348,9 @@ def _others(known: Server, method: str, zone: str, what: str, query: dict[str, l
     if method == "POST":
         raise Refusal(400, 1004, "validation error: it is empty")
     if what == "dns_records":
-        records = [thing.outputs for thing in known.cloud.resources(Record.token, given=True)]
-        return [record for record in records if record["name"] == query["name"][0]]
+        records = [*(thing.outputs for thing in known.cloud.resources(Record.token, given=True)), *known.texts]
+        wanted = {"type": query.get("type", [None])[0], "name": query["name"][0]}
+        return [each for each in records if all(value in (None, each[key]) for key, value in wanted.items())]
     if what == "origin_tls_client_auth/hostnames/certificates":
         return [{"id": thing.id, "status": "active"} for thing in known.cloud.resources(CERTIFICATE, given=True)]
     if what == "ssl/certificate_packs":

@@ -14,7 +14,7 @@ from tests.engine.simulated.noted import CloudError, noted
 from tests.engine.simulated.store import Asked, Cloud, Thing
 from vre.cluster import kubeadm as configuration
 from vre.cluster import nodes
-from vre.provider import cloudflare, crypto, door, files, kubeadm, machine, objects, registry, software
+from vre.provider import cloudflare, crypto, door, files, images, kubeadm, machine, objects, registry, software
 from vre.provider.faults import Fault
 from vre.provider.handler import Context, Found, Handler, Props
 from vre.provider.operations import Kept, Request
@@ -93,6 +93,14 @@ class Software(Simulated, software.Software):
         return {**inputs, "identity": state["identity"]}
 
 
+class Images(Simulated, images.Images):
+    """Container images that are there at once."""
+
+    def identity(self, inputs: Props) -> str:
+        """Take the machine's id."""
+        return str(inputs["machine"])
+
+
 class ControlPlane(Simulated, kubeadm.ControlPlane):
     """A control plane that is up at once."""
 
@@ -161,7 +169,7 @@ class Door(Simulated, door.Door):
 
 
 HANDLERS: tuple[type[Handler], ...] = (
-    Machine, Files, Software, ControlPlane, Node, Worker, Objects, Rule, Door,
+    Machine, Files, Software, Images, ControlPlane, Node, Worker, Objects, Rule, Door,
 )  # fmt: skip
 KEPT = tuple(handler.token for handler in HANDLERS)
 

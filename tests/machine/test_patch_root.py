@@ -1,0 +1,244 @@
+"""The daily upgrade with the real apt and dpkg of the image, in its root as it is built: no machine, so in seconds."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machine.archive import Archive
+from tests.machine.repository import Repository, serving
+from vre import packages
+from vre.artifacts.sandbox import inside
+from vre.artifacts.store import Store
+from vre.errors import VreError
+from vre.image import check, recipe
+from vre.image import root as roots
+from vre.machine import nftables, patches
+from vre.progress import silent
+
+RUN = ["python3", "-B", "/usr/lib/vre/patch.py"]
+
+
+class Root:
+    """The image's root, with our files and our packages."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, *words: str) -> str:
+        return inside(self.path, words)
+
+    def write(self, path: str, text: str) -> None:
+        file = self.path / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def version(self, package: str) -> str:
+        return self("dpkg-query", "--show", "--showformat", "${Version} ${db:Status-Status}", package)
+
+    def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.path / "var/lib/vre/patch.json").read_text())
+        return found
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
+    with serving(tmp_path_factory.mktemp("packages"), "127.0.0.1") as made:
+        made.publish("1")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def root(repository: Repository) -> Iterator[Root]:
+    store, wanted = Store(), recipe.load()
+    ours = packages.build(store, silent, recipe=wanted)
+    with check.unpacked(store) as path:
+        roots.lay(path, wanted)
+        roots.install(path, ours)
+        for listed in ((path / "etc/apt/sources.list"), *(path / "etc/apt/sources.list.d").iterdir()):
+            listed.unlink(missing_ok=True)
+        made = Root(path)
+        for name, text in repository.files().items():
+            made.write(name, text)
+        # The kernel that runs here is not the root's: a reboot is always wanted, and must not be tried.
+        made.write(patches.SETTINGS, json.dumps({"reboot": "by-hand"}))
+        made("apt-get", "-q", "update")
+        made("apt-get", "-q", "-y", "install", "vre-probe")
+        yield made
+
+
+def test_our_programs_are_packages_that_dpkg_knows(root: Root) -> None:
+    for file, package in {
+        "/usr/bin/kubelet": "kubelet",
+        "/usr/bin/crictl": "cri-tools",
+        "/opt/cni/bin/portmap": "kubernetes-cni",
+    }.items():
+        assert root("dpkg", "--search", file).startswith(f"{package}:")
+    assert root("kubelet", "--version").split()[-1] == f"v{root.version('kubelet').partition('-')[0]}"
+    assert root("dpkg", "--audit") == ""
+    assert root("dpkg", "--verify", "kubelet", "kubernetes-cni") == ""
+
+
+@pytest.mark.requirement("P-38", "P-11")
+def test_patch_levels_flow_and_another_minor_version_does_not(root: Root, repository: Repository) -> None:
+    major, minor, _ = root.version("kubelet").split("-")[0].split(".")
+    newer, other = f"{major}.{minor}.99-1", f"{major}.{int(minor) + 1}.0-1"
+    repository.publish("2")
+    repository.publish(newer, name="kubelet")
+    repository.publish(other, name="kubelet")
+    root(*RUN)
+    assert root.version("vre-probe") == "2 installed"
+    assert root.version("kubelet") == f"{newer} installed"
+    found = root.state()
+    assert sorted(each.split()[0] for each in found["changed"]["packages"]) == ["kubelet", "vre-probe"]
+    assert found["pending"] == []
+    assert found["components"]["kubelet"] == newer
+    assert found["behind"] == {"kubelet": other}
+
+
+@pytest.mark.requirement("P-39")
+def test_another_kernel_than_the_installed_one_wants_a_reboot(root: Root) -> None:
+    root(*RUN)
+    [why] = root.state()["reboot"]["why"]
+    assert why.startswith("kernel ")
+
+
+def test_what_nobody_signed_is_not_installed_and_the_command_is_named(root: Root, repository: Repository) -> None:
+    repository.publish("3")
+    with repository.broken(), pytest.raises(VreError):
+        root(*RUN)
+    fault = root.state()["failure"]
+    assert "update" in fault["command"]
+    assert "hash" in fault["said"].lower() or "size" in fault["said"].lower()
+    assert root.version("vre-probe") == "2 installed"
+    assert fault["command"] in (root.path / "etc/motd.d/vre-patch").read_text()
+    root(*RUN)
+    assert root.version("vre-probe") == "3 installed"
+    assert "failure" not in root.state()
+
+
+def test_a_package_that_cannot_be_set_up_is_named_and_mended_by_the_next(root: Root, repository: Repository) -> None:
+    in_root = "[ ! -d /run/systemd/system ] || exit 0"
+    repository.publish("4", after="exit 7")
+    # Outside of a running system a package of ours does nothing after its installation: here one breaks off earlier.
+    broken = root.path / "var/lib/dpkg/info/vre-probe.postrm"
+    broken.write_text(f"#!/bin/sh\n{in_root}\nexit 7\n")
+    broken.chmod(0o755)
+    with pytest.raises(VreError):
+        root(*RUN)
+    assert "upgrade" in root.state()["failure"]["command"]
+    assert (root.path / "var/lib/vre/patch-resume").exists()
+    broken.unlink(missing_ok=True)
+    repository.publish("5")
+    root(*RUN)
+    assert root.version("vre-probe") == "5 installed"
+    assert not (root.path / "var/lib/vre/patch-resume").exists()
+
+
+def test_what_a_lost_power_left_half_installed_is_set_up(root: Root, repository: Repository) -> None:
+    repository.publish("6")
+    newer = repository.folder / "served" / "vre-probe_6_all.deb"
+    inside(root.path, ["dpkg", "--unpack", "/run/newer.deb"], lend={"/run/newer.deb": newer})
+    # dpkg's own journal, as it lies there when nobody could tidy it up: apt refuses to do anything until then.
+    root.write("var/lib/dpkg/updates/0001", root("dpkg-query", "--status", "vre-probe"))
+    assert root.version("vre-probe") == "6 unpacked"
+    with pytest.raises(VreError, match="interrupted"):
+        root("apt-get", "-q", "-y", "install", "vre-probe")
+    root(*RUN)
+    assert root.version("vre-probe") == "6 installed"
+    assert root("dpkg", "--audit") == ""
+
+
+# only what was tested; the archive that stands for Debian's has its states below the moments' names
+
+FIRST, SECOND = "20261119T000000Z", "20261120T000000Z"
+OWN = "etc/apt/sources.list.d/debian.sources"
+
+
+@pytest.fixture(scope="module")
+def archive(root: Root, repository: Repository) -> Iterator[Archive]:
+    made = Archive(beside=repository)
+    made.publish(FIRST, "1")
+    made.publish(SECOND, "2")
+    made.announce(FIRST)
+    made.trusted_by(root.path)
+    root.write(OWN, "")
+    root.write(patches.ARCHIVE, json.dumps(made.settings))
+    root(*RUN)
+    root("apt-get", "-q", "-y", "install", "debian-probe")
+    yield made
+    (root.path / "etc/apt/sources.list.d/debian-tested.sources").unlink()
+    (root.path / patches.ARCHIVE.lstrip("/")).unlink()
+
+
+@pytest.mark.requirement("P-35")
+def test_what_nobody_tested_is_not_taken_and_is_once_it_was(root: Root, archive: Archive) -> None:
+    for _ in range(2):
+        root(*RUN)
+        assert root.version("debian-probe") == "1 installed"
+    assert root.state()["pending"] == []
+    archive.announce(SECOND)
+    root(*RUN)
+    assert root.version("debian-probe") == "2 installed"
+    assert not (root.path / OWN).exists()
+
+
+def altered(archive: Archive) -> None:
+    archive.announce(SECOND)
+    archive.served.write_text(archive.served.read_text().replace(SECOND, "20261121T000000Z"))
+
+
+def by_another(archive: Archive) -> None:
+    archive.announce("20261121T000000Z", keys=archive.beside.folder / "stranger")
+
+
+def older(archive: Archive) -> None:
+    archive.announce(FIRST)
+
+
+def of_another_kind(archive: Archive) -> None:
+    archive.served.write_text((archive.beside.folder / "served" / "InRelease").read_text())
+
+
+def missing(archive: Archive) -> None:
+    archive.served.unlink()
+
+
+def test_the_word_is_fetched_as_apts_own_account_the_only_one_that_the_firewall_lets_out(
+    root: Root, repository: Repository, archive: Archive
+) -> None:
+    root(*RUN)
+    assert archive.served.exists()
+    assert repository.askers[f"/{archive.served.name}"] == int(root("id", "-u", nftables.PACKAGE_USER))
+
+
+@pytest.mark.requirement("P-35")
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (altered, "manipulated"),
+        (by_another, "sqv"),
+        (older, f"takes the machine back: from {SECOND} to {FIRST}"),
+        (of_another_kind, "is no statement"),
+        (missing, "404"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_word_that_cannot_be_trusted_leaves_the_machine_as_it_was(
+    root: Root, repository: Repository, archive: Archive, spoil: Callable[[Archive], None], said: str
+) -> None:
+    archive.announce(SECOND)
+    root(*RUN)
+    before = {path: path.read_text() for path in (root.path / "etc/apt/sources.list.d").iterdir()}
+    probe = root.version("vre-probe")
+    repository.publish(f"{int(probe.split()[0]) + 1}")
+    spoil(archive)
+    with pytest.raises(VreError):
+        root(*RUN)
+    fault = root.state()["failure"]
+    assert said in fault["said"]
+    assert "tested.py" in fault["command"]
+    assert root.version("vre-probe") == probe
+    assert {path: path.read_text() for path in (root.path / "etc/apt/sources.list.d").iterdir()} == before

@@ -1,0 +1,151 @@
+"""Our programs as Debian packages, and the repository that they are published in."""
+
+import hashlib
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vre import packages
+from vre.artifacts import versions
+from vre.artifacts.store import Store
+from vre.errors import VreError
+from vre.image import recipe
+from vre.packages import deb, repository
+from vre.packages.deb import Package
+
+PINS = versions.load()
+
+
+def said(*words: str | Path) -> str:
+    return subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> dict[str, Path]:
+    made = {}
+    for source in recipe.load().programs:
+        made[source] = tmp_path / "programs" / source
+        made[source].mkdir(parents=True)
+        for name in PINS.program(source).packages:
+            (made[source] / name).write_text(f"#!/bin/sh\necho {name}\n")
+    return made
+
+
+@pytest.fixture
+def kubelet(programs: dict[str, Path]) -> Package:
+    return next(each for each in packages.packages(recipe.load(), programs, PINS) if each.name == "kubelet")
+
+
+def test_each_set_of_programs_is_a_package_or_several(programs: dict[str, Path]) -> None:
+    found = {each.name: each for each in packages.packages(recipe.load(), programs, PINS)}
+    assert set(found) == {"kubeadm", "kubectl", "kubelet", "cri-tools", "kubernetes-cni"}
+    assert found["kubelet"].version == f"{PINS.program('kubernetes').version.removeprefix('v')}-1"
+    assert set(found["kubelet"].files) == {"usr/bin/kubelet"}
+    assert set(found["kubernetes-cni"].files) == {
+        f"opt/cni/bin/{name}" for name in PINS.program("cni-plugins").packages
+    }
+    assert [name for name, each in found.items() if each.after] == ["kubelet"]
+
+
+def test_a_package_is_what_dpkg_understands_and_belongs_to_root(kubelet: Package, tmp_path: Path) -> None:
+    made = deb.write(kubelet, tmp_path)
+    assert made.name == kubelet.file
+    assert said("dpkg-deb", "--field", made, "Package", "Version").splitlines() == [
+        "Package: kubelet", f"Version: {kubelet.version}",
+    ]  # fmt: skip
+    lines = [line.split() for line in said("dpkg-deb", "--contents", made).splitlines()]
+    assert {words[1] for words in lines} == {"root/root"}
+    assert {words[-1]: words[0] for words in lines if words[0][0] == "-"} == {
+        "./usr/bin/kubelet": "-rwxr-xr-x",
+        "./usr/share/doc/kubelet/copyright": "-rw-r--r--",
+    }
+    listed = [line.split() for line in said("dpkg-deb", "--info", made, "md5sums").splitlines()]
+    sums = {path: digest for digest, path in listed}
+    content = Path(kubelet.files["usr/bin/kubelet"]).read_bytes()
+    assert sums["usr/bin/kubelet"] == hashlib.md5(content).hexdigest()
+    assert set(sums) == {"usr/bin/kubelet", "usr/share/doc/kubelet/copyright"}
+    assert "try-restart kubelet.service" in said("dpkg-deb", "--info", made, "postinst")
+    assert sorted(path.name for path in tmp_path.glob("kubelet*")) == [made.name]
+
+
+def test_the_same_programs_give_the_same_bytes_at_any_time(kubelet: Package, tmp_path: Path) -> None:
+    made = []
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        made.append(deb.write(kubelet, tmp_path / place).read_bytes())
+        Path(kubelet.files["usr/bin/kubelet"]).touch()
+    assert made[0] == made[1]
+
+
+def test_packages_are_made_once(programs: dict[str, Path], tmp_path: Path) -> None:
+    told: list[str] = []
+    store = Store(tmp_path / "store")
+    first = packages.pack(store, recipe.load(), programs, told.append)
+    assert len(list(first.glob("*.deb"))) == 5
+    count = len(told)
+    assert packages.pack(store, recipe.load(), programs, told.append) == first
+    assert len(told) == count
+
+
+def test_a_package_without_files_is_refused(kubelet: Package, tmp_path: Path) -> None:
+    with pytest.raises(VreError, match="no files"):
+        deb.write(replace(kubelet, files={}), tmp_path)
+
+
+# the repository
+
+
+@pytest.mark.requirement("P-40")
+def test_what_is_published_is_signed_and_listed_with_its_checksum(kubelet: Package, tmp_path: Path) -> None:
+    made = deb.write(kubelet, tmp_path)
+    there = tmp_path / "repository"
+    key = repository.publish([made], there, tmp_path / "keys")
+    assert "BEGIN PGP PUBLIC KEY BLOCK" in key.read_text()
+    assert (there / repository.KEY).read_text() == key.read_text()
+    ring = tmp_path / "ring.gpg"
+    said("gpg", "--homedir", tmp_path, "--dearmor", "--output", ring, key)
+    verified = tmp_path / "Release"
+    said("gpgv", "--keyring", ring, "--output", verified, there / "InRelease")
+    assert "Origin: vre" in verified.read_text()
+    assert hashlib.sha256((there / "Packages").read_bytes()).hexdigest() in verified.read_text()
+    assert hashlib.sha256(made.read_bytes()).hexdigest() in (there / "Packages").read_text()
+    altered = tmp_path / "InRelease"
+    altered.write_text((there / "InRelease").read_text().replace("Origin: vre", "Origin: you"))
+    with pytest.raises(subprocess.CalledProcessError):
+        said("gpgv", "--keyring", ring, altered)
+
+
+def test_a_newer_package_comes_beside_the_older_with_the_same_key(kubelet: Package, tmp_path: Path) -> None:
+    there, keys = tmp_path / "repository", tmp_path / "keys"
+    first = repository.publish([deb.write(kubelet, tmp_path)], there, keys).read_text()
+    newer = replace(kubelet, version="1.36.99-1")
+    assert repository.publish([deb.write(newer, tmp_path)], there, keys).read_text() == first
+    listed = (there / "Packages").read_text()
+    assert f"Version: {kubelet.version}" in listed
+    assert "Version: 1.36.99-1" in listed
+    assert not [path for path in there.iterdir() if path.name.endswith((".part", ".tree"))]
+
+
+def test_one_version_is_never_two_things(kubelet: Package, tmp_path: Path) -> None:
+    there, keys = tmp_path / "repository", tmp_path / "keys"
+    repository.publish([deb.write(kubelet, tmp_path)], there, keys)
+    Path(kubelet.files["usr/bin/kubelet"]).write_text("other")
+    with pytest.raises(VreError, match="other contents"):
+        repository.publish([deb.write(kubelet, tmp_path)], there, keys)
+
+
+def test_the_key_may_lie_deeper_than_a_socket(tmp_path: Path) -> None:
+    key = repository.ensure_key(tmp_path / ("deep" * 30))
+    assert key.read_text().startswith("-----BEGIN PGP PUBLIC KEY BLOCK-----")
+
+
+def test_the_private_key_is_for_its_owner_alone(tmp_path: Path) -> None:
+    repository.ensure_key(tmp_path)
+    inside = [path for path in (tmp_path / "gnupg").rglob("*") if path.is_file()]
+    assert (tmp_path / "gnupg").stat().st_mode & 0o077 == 0
+    assert inside
+    (tmp_path / "gnupg").chmod(0o755)
+    with pytest.raises(VreError, match="read by others"):
+        repository.ensure_key(tmp_path)

@@ -1,0 +1,441 @@
+"""The program that upgrades a machine, run in a folder of its own against commands and a cluster that are not real."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import patch
+import pytest
+
+from tests.unit.patched import Cluster, Machine
+
+RUNTIME = "Inst containerd [1] (2 Debian:13/stable [amd64])\n"
+KERNEL = "NEEDRESTART-KCUR: a\nNEEDRESTART-KEXP: b\nNEEDRESTART-KSTA: 3\n"
+
+
+@pytest.fixture
+def cluster(machine: Machine) -> Iterator[Cluster]:
+    made = Cluster()
+
+    class Handler(BaseHTTPRequestHandler):
+        def _do(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(length)) if length else None
+            code, said = made.answer(self.command, self.path, body)
+            text = json.dumps(said).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        do_GET = do_PUT = do_POST = do_PATCH = _do
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    machine.write(
+        "etc/kubernetes/kubelet.conf", f"clusters:\n- cluster:\n    server: http://127.0.0.1:{server.server_port}\n"
+    )
+    yield made
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+def upgraded(machine: Machine) -> bool:
+    return any(line.startswith("apt-get") and line.endswith(" upgrade --with-new-pkgs") and "--simulate" not in line
+               for line in machine.ran)  # fmt: skip
+
+
+@pytest.mark.requirement("P-38")
+def test_what_is_outdated_is_upgraded_and_noted(machine: Machine) -> None:
+    assert machine.run() == 0
+    assert upgraded(machine)
+    assert machine.state["changed"]["packages"] == ["curl 1 -> 2"]
+    assert machine.state["patched"] == machine.now.isoformat(timespec="seconds")
+    assert machine.state["pending"] == []
+    assert machine.state["components"]["containerd"] == "1.7.24"
+    assert machine.state["behind"] == {"runc": "2"}
+    assert not machine.did("systemctl", "reboot")
+    assert not (machine.root / "var/lib/vre/patch-resume").exists()
+
+
+def test_what_was_installed_is_on_the_disk_before_it_goes_on(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sync", lambda: machine.log.write_text(f"{machine.log.read_text()}sync\n"))
+    assert machine.run() == 0
+    [synced] = [index for index, line in enumerate(machine.ran) if line == "sync"]
+    assert machine.ran[synced - 1].endswith("confold upgrade --with-new-pkgs")
+
+
+def test_nothing_outdated_changes_nothing(machine: Machine) -> None:
+    machine.write("upgradable", "")
+    assert machine.run() == 0
+    assert not upgraded(machine)
+    assert "changed" not in machine.state
+
+
+def test_what_a_lost_power_left_half_done_comes_first(machine: Machine) -> None:
+    machine.run()
+    configured = next(index for index, line in enumerate(machine.ran) if "--configure" in line)
+    assert configured < next(index for index, line in enumerate(machine.ran) if " update" in line)
+
+
+@pytest.mark.parametrize("command", ["tested.py", "update", "confold upgrade", "--configure", "needrestart -b"])
+def test_a_failure_names_its_command_everywhere_and_is_tried_again(machine: Machine, command: str) -> None:
+    machine.write("fails", command.replace(" ", "?"))
+    assert machine.run() == 1
+    fault = machine.state["failure"]
+    assert command in fault["command"]
+    assert (fault["code"], fault["said"]) == (100, "E: said")
+    for place in ("etc/motd.d/vre-patch", "dev/console"):
+        assert fault["command"] in (machine.root / place).read_text()
+    assert machine.did("systemd-run", "--unit=vre-patch-again", "2026-11-21 19:00:00 UTC")
+    assert not machine.did("systemctl", "reboot")
+    (machine.root / "fails").unlink()
+    assert machine.run() == 0
+    assert "failure" not in machine.state
+    assert not (machine.root / "etc/motd.d/vre-patch").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        ("var/lib/vre", "", "NotADirectory"),
+        ("etc/vre/patch.json", "", "JSONDecodeError"),
+        ("etc/vre/patch.json", '{"window": "00:00-24:00", "zone": "Nowhere/Nothing"}', "ZoneInfoNotFound"),
+        ("etc/kubernetes/kubelet.conf", "server: https://a\ncertificate-authority-data: YQ==\n", "Unreachable"),
+    ],
+)
+def test_what_nobody_foresaw_is_told_and_tried_again_too(machine: Machine, path: str, text: str, said: str) -> None:
+    machine.write("needrestart", KERNEL)
+    machine.write(path, text)
+    assert machine.run() == 1
+    assert said in patch.load(patch.Places(root=machine.root))["failure"]["command"]
+    for place in ("etc/motd.d/vre-patch", "dev/console"):
+        assert said in (machine.root / place).read_text()
+    assert machine.did("systemd-run", "--unit=vre-patch-again", "2026-11-21 19:00:00 UTC")
+    assert "systemctl reboot" not in machine.ran
+
+
+def test_credentials_that_cannot_be_read_do_not_keep_a_runtime_away(machine: Machine) -> None:
+    machine.write("upgradable", RUNTIME)
+    machine.write("etc/kubernetes/kubelet.conf", "server: https://a\ncertificate-authority-data: YQ==\n")
+    assert machine.run() == 0
+    assert upgraded(machine)
+
+
+@pytest.mark.requirement("P-35")
+def test_which_state_of_the_archive_was_tested_is_settled_before_apt_looks(machine: Machine) -> None:
+    assert machine.run() == 0
+    [settled] = [index for index, line in enumerate(machine.ran) if line == f"python3 -B {patch.TESTED}"]
+    assert settled < next(index for index, line in enumerate(machine.ran) if line.endswith(" update"))
+    machine.log.unlink()
+    machine.write("fails", "tested.py")
+    assert machine.run() == 1
+    assert not machine.did("apt-get", " update")
+    assert not upgraded(machine)
+
+
+def test_a_full_disk_is_told_before_anything_is_unpacked(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patch, "ROOM", 1 << 60)
+    assert machine.run() == 1
+    assert "no room" in machine.state["failure"]["said"]
+    assert not upgraded(machine)
+
+
+def test_the_state_is_kept_in_memory_where_the_disk_takes_nothing(machine: Machine) -> None:
+    machine.write("var/lib/vre/patch.new/x", "")  # a folder where the file would be written
+    assert machine.run() == 0
+    assert json.loads((machine.root / "run/vre/patch.json").read_text())["pending"] == []
+    assert patch.load(patch.Places(root=machine.root))["pending"] == []
+    (machine.root / "var/lib/vre/patch.new/x").unlink()
+    (machine.root / "var/lib/vre/patch.new").rmdir()
+    assert machine.run() == 0
+    assert not (machine.root / "run/vre/patch.json").exists()
+    assert machine.state["pending"] == []
+
+
+def test_without_a_mirror_nothing_is_asked_for(machine: Machine) -> None:
+    machine.settings(upgrade=False, window="00:00-24:00")
+    assert machine.run() == 0
+    assert not machine.did("apt-get")
+
+
+# reboots
+
+
+def test_a_new_libc_is_rebooted_into_also_when_the_run_that_brought_it_failed(machine: Machine) -> None:
+    machine.write("upgradable", "Inst libc6 [1] (2 Debian:13/stable [amd64])\n")
+    machine.write("fails", "autoremove")
+    assert machine.run() == 1
+    assert upgraded(machine)
+    (machine.root / "fails").unlink()
+    assert machine.run() == 0
+    assert machine.state["reboot"]["why"] == ["libc6 1 -> 2"]
+    assert machine.ran[-1] == "systemctl reboot"
+    machine.write("proc/sys/kernel/random/boot_id", "two\n")
+    assert machine.run() == 0
+    assert "reboot" not in machine.state
+
+
+@pytest.mark.requirement("P-39")
+def test_a_machine_alone_warns_and_reboots_inside_its_window(machine: Machine, cluster: Cluster) -> None:
+    machine.settings(window="00:00-24:00", alone=True)
+    machine.write("needrestart", KERNEL)
+    cluster.pods = [worker("a")]
+    assert machine.run() == 0
+    assert machine.did("wall", "kernel a -> b")
+    assert machine.slept == patch.NOTICE
+    assert machine.ran[-1] == "systemctl reboot"
+    assert machine.state["rebooted"]["why"] == ["kernel a -> b"]
+    assert (machine.root / "var/lib/vre/patch-resume").exists()
+    assert cluster.pods == [worker("a")]  # it starts again with the machine
+    assert "unschedulable" not in cluster.node["spec"]
+    assert cluster.notes == {}
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_event_that_is_refused_keeps_nobody_from_a_reboot(machine: Machine, cluster: Cluster, alone: bool) -> None:
+    machine.settings(window="00:00-24:00", name="one", alone=alone)
+    machine.write("needrestart", KERNEL)
+    cluster.no_events = True
+    assert machine.run() == 0
+    assert machine.ran[-1] == "systemctl reboot"
+
+
+def test_a_runtime_that_breaks_a_machine_alone_is_a_failure(machine: Machine, cluster: Cluster) -> None:
+    machine.settings(window="00:00-24:00", name="one", alone=True)
+    machine.write("upgradable", RUNTIME)
+    cluster.node["status"]["conditions"] = []
+    assert machine.run() == 1
+    assert upgraded(machine)
+    assert "not ready" in machine.state["failure"]["said"]
+    cluster.set_ready("one")
+    assert machine.run() == 0
+
+
+def test_a_call_that_failed_does_not_block_the_next(machine: Machine) -> None:
+    machine.settings(window="02:00-05:00")
+    machine.write("needrestart", KERNEL)
+    assert machine.run() == 0
+    [forgotten] = [index for index, line in enumerate(machine.ran) if line.startswith("systemctl reset-failed")]
+    [called] = [index for index, line in enumerate(machine.ran) if line.startswith("systemd-run")]
+    assert forgotten < called
+    assert "--collect" in machine.ran[called]
+
+
+def test_a_machine_in_no_cluster_reboots_at_once(machine: Machine) -> None:
+    machine.write("needrestart", KERNEL)
+    assert machine.run() == 0
+    assert machine.slept == timedelta()
+    assert machine.ran[-1] == "systemctl reboot"
+
+
+def test_outside_the_window_the_reboot_waits_and_the_upgrade_does_not(machine: Machine) -> None:
+    machine.settings(window="02:00-05:00")
+    machine.write("needrestart", KERNEL)
+    assert machine.run() == 0
+    assert upgraded(machine)
+    assert not machine.did("systemctl", "reboot")
+    assert machine.did("systemd-run", "2026-11-22 02:00:00 UTC", "vre-patch.service")
+    assert machine.state["reboot"]["why"] == ["kernel a -> b"]
+    assert machine.state["window"] == "02:00-05:00 UTC"
+
+
+def test_by_hand_is_by_hand(machine: Machine) -> None:
+    machine.settings(window="00:00-24:00", reboot="by-hand")
+    machine.write("needrestart", KERNEL)
+    assert machine.run() == 0
+    assert not machine.did("systemctl", "reboot")
+    assert machine.state["reboot"]["why"] == ["kernel a -> b"]
+
+
+def test_after_the_reboot_nothing_waits(machine: Machine) -> None:
+    machine.write("needrestart", KERNEL)
+    machine.run()
+    machine.write("proc/sys/kernel/random/boot_id", "two\n")
+    machine.write("needrestart", "")
+    assert machine.run() == 0
+    assert "reboot" not in machine.state
+
+
+def test_a_reboot_in_vain_is_a_failure_and_not_repeated(machine: Machine) -> None:
+    machine.write("needrestart", KERNEL)
+    machine.run()
+    machine.write("proc/sys/kernel/random/boot_id", "two\n")
+    machine.log.unlink()
+    assert machine.run() == 1
+    assert "still: kernel a -> b" in machine.state["failure"]["said"]
+    assert "systemctl reboot" not in machine.ran
+
+
+# in a cluster
+
+
+def worker(name: str) -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": "default"}, "status": {"phase": "Running"}}
+
+
+@pytest.mark.requirement("P-23", "P-39")
+def test_a_node_takes_its_turn_is_drained_reboots_and_is_back(machine: Machine, cluster: Cluster) -> None:
+    machine.write("needrestart", KERNEL)
+    cluster.pods = [worker("a"), worker("b")]
+    assert machine.run() == 0
+    assert machine.ran[-1] == "systemctl reboot"
+    assert not machine.did("wall")
+    assert cluster.pods == []
+    assert cluster.node["spec"]["unschedulable"] is True
+    assert cluster.notes["vre/holder"] == "one"
+    assert "POST /api/v1/namespaces/default/events" in cluster.asked
+
+    machine.write("proc/sys/kernel/random/boot_id", "two\n")
+    machine.write("needrestart", "")
+    threading.Timer(0.2, cluster.set_ready, ["two"]).start()
+    assert machine.run() == 0
+    assert cluster.node["spec"]["unschedulable"] is None
+    assert cluster.notes["vre/holder"] == ""
+    assert not machine.state.get("turn")
+
+
+def test_a_cordon_of_somebody_else_stays(machine: Machine, cluster: Cluster) -> None:
+    cluster.node["spec"]["unschedulable"] = True
+    machine.write("needrestart", KERNEL)
+    machine.run()
+    machine.write("proc/sys/kernel/random/boot_id", "two\n")
+    machine.write("needrestart", "")
+    cluster.set_ready("two")
+    assert machine.run() == 0
+    assert cluster.node["spec"]["unschedulable"] is True
+    assert cluster.notes["vre/holder"] == ""
+
+
+def test_a_cordon_whose_answer_was_lost_is_taken_back(machine: Machine, cluster: Cluster) -> None:
+    machine.write("needrestart", KERNEL)
+    cluster.loses = 1
+    assert machine.run() == 1
+    assert cluster.node["spec"]["unschedulable"] is True
+    machine.write("needrestart", "")
+    machine.write("proc/sys/kernel/random/boot_id", "two\n")
+    cluster.set_ready("two")
+    assert machine.run() == 0
+    assert cluster.node["spec"]["unschedulable"] is None
+    assert cluster.notes["vre/holder"] == ""
+
+
+@pytest.mark.requirement("P-23")
+def test_while_it_is_the_turn_of_another_nothing_is_cordoned(machine: Machine, cluster: Cluster) -> None:
+    machine.settings(window="16:00-18:10", name="one")
+    machine.write("needrestart", KERNEL)
+    machine.write("upgradable", "")
+    cluster.notes = {"vre/holder": "two", "vre/heard": machine.now.isoformat()}
+    assert machine.run() == 0
+    assert "unschedulable" not in cluster.node["spec"]
+    assert not machine.did("systemctl", "reboot")
+    assert machine.state["waits"] == "it is the turn of two"
+
+
+def test_a_dead_machines_turn_ends(machine: Machine, cluster: Cluster) -> None:
+    machine.write("needrestart", KERNEL)
+    cluster.notes = {"vre/holder": "two", "vre/heard": (machine.now - timedelta(minutes=50)).isoformat()}
+    assert machine.run() == 0
+    assert machine.ran[-1] == "systemctl reboot"
+    assert timedelta(minutes=10) <= machine.slept <= timedelta(minutes=11)
+
+
+def test_a_pod_that_its_budget_keeps_leaves_the_machine_as_it_was(machine: Machine, cluster: Cluster) -> None:
+    machine.write("needrestart", KERNEL)
+    cluster.pods, cluster.stubborn = [worker("a")], True
+    assert machine.run() == 1
+    assert "default/a" in machine.state["failure"]["said"]
+    assert "budget" in machine.state["failure"]["said"]
+    assert cluster.node["spec"]["unschedulable"] is None
+    assert cluster.notes["vre/holder"] == ""
+    assert "systemctl reboot" not in machine.ran
+
+
+@pytest.mark.requirement("H-04")
+def test_a_newer_runtime_is_taken_in_turn_and_nothing_is_drained(machine: Machine, cluster: Cluster) -> None:
+    machine.write("upgradable", RUNTIME)
+    cluster.pods = [worker("a")]
+    assert machine.run() == 0
+    assert upgraded(machine)
+    assert cluster.pods == [worker("a")]
+    assert "unschedulable" not in cluster.node["spec"]
+    assert "PUT /api/v1/namespaces/kube-system/configmaps/vre-patch" in cluster.asked
+    assert cluster.notes["vre/holder"] == ""
+
+
+def test_a_runtime_waits_for_its_turn_and_is_tried_again(machine: Machine, cluster: Cluster) -> None:
+    machine.write("upgradable", RUNTIME)
+    cluster.notes = {"vre/holder": "two", "vre/heard": (machine.now + timedelta(hours=2)).isoformat()}
+    assert machine.run() == 0
+    assert not upgraded(machine)
+    assert machine.state["waits"] == "it is the turn of two"
+    assert machine.did("systemd-run", "--unit=vre-patch-again")
+
+
+def test_a_runtime_that_broke_the_node_is_mended_by_the_next_one(machine: Machine, cluster: Cluster) -> None:
+    machine.write("upgradable", RUNTIME)
+    cluster.node["status"]["conditions"] = []
+    assert machine.run() == 1
+    assert "not ready" in machine.state["failure"]["said"]
+    assert cluster.notes["vre/holder"] == "one"  # what broke it should not go on to the next
+
+    (machine.root / "log.installed").unlink()
+    machine.log.unlink()
+    cluster.becomes_ready_after = " upgrade --with-new-pkgs", machine.log
+    assert machine.run() == 0
+    assert upgraded(machine)
+    assert cluster.notes["vre/holder"] == ""
+    assert not machine.state["turn"]
+
+
+def test_a_node_that_is_not_back_is_upgraded_and_fails_after_it(machine: Machine, cluster: Cluster) -> None:
+    machine.write("needrestart", KERNEL)
+    assert machine.run() == 0
+    machine.write("proc/sys/kernel/random/boot_id", "two\n")
+    (machine.root / "log.installed").unlink()
+    machine.log.unlink()
+    assert machine.run() == 1
+    assert upgraded(machine)
+    assert "not ready" in machine.state["failure"]["said"]
+    assert machine.state["cordoned"]
+    assert (machine.root / "var/lib/vre/patch-resume").exists()
+    assert "systemctl reboot" not in machine.ran
+
+
+@pytest.mark.parametrize(("own", "reboots"), [(True, True), (False, False)])
+def test_without_an_answer_only_the_machine_of_the_api_itself_reboots(
+    machine: Machine, own: bool, reboots: bool
+) -> None:
+    machine.write("etc/kubernetes/kubelet.conf", "    server: http://127.0.0.1:9\n")
+    machine.write("needrestart", KERNEL)
+    machine.write("upgradable", RUNTIME)
+    if own:
+        machine.write("etc/kubernetes/manifests/kube-apiserver.yaml", "")
+    assert machine.run() == (0 if reboots else 1)
+    assert upgraded(machine)  # what is broken may be what the upgrade mends
+    assert ("systemctl reboot" in machine.ran) == reboots
+
+
+def test_in_the_middle_of_a_command_it_does_not_end(machine: Machine) -> None:
+    made = patch.Patch(patch.Places(root=machine.root))
+    made.busy = True
+    made.end(15, None)
+    made.busy = False
+    with pytest.raises(SystemExit):
+        made.command("needrestart")
+    with pytest.raises(SystemExit):
+        made.end(15, None)
+    assert machine.did("needrestart")

@@ -1,0 +1,115 @@
+"""Pins against upstream: patches flow, minor versions are held, and a raised pin is raised everywhere."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.version import Version
+
+from vre.artifacts import golang, versions
+from vre.artifacts.golang import Toolchain
+from vre.progress import silent
+from vre.release import pins
+from vre.release.pins import Pin
+
+NAMES = sorted(versions.load().programs)
+
+
+@pytest.mark.parametrize(
+    ("pinned", "there", "patch", "newest"),
+    [
+        ("v1.36.3", ["v1.36.9", "v1.36.10", "v1.37.0-rc.1", "v1.37.0"], "v1.36.10", "v1.37.0"),
+        ("v1.36.3", ["v1.36.2", "v1.35.9"], "v1.36.3", "v1.36.3"),
+        ("v1.36.3", [], "v1.36.3", "v1.36.3"),
+        ("6.1.1", ["6.1.2rc1", "not a version", "6.1.1.post1"], "6.1.1.post1", "6.1.1.post1"),
+        ("v3.6.14", ["v3.6.15-0.20260101", "v3.7.0-alpha.0", "v3.7.3"], "v3.6.14", "v3.7.3"),
+    ],
+)
+def test_the_newest_of_the_same_minor_is_found(pinned: str, there: list[str], patch: str, newest: str) -> None:
+    assert pins.newest(pinned, there) == (patch, newest)
+
+
+numbers = st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 20)).map(lambda each: ".".join(map(str, each)))
+
+
+@given(pinned=numbers, there=st.lists(numbers))
+def test_no_pin_is_ever_lowered_and_no_minor_is_ever_left(pinned: str, there: list[str]) -> None:
+    patch, newest = pins.newest(pinned, there)
+    assert Version(pinned) <= Version(patch) <= Version(newest)
+    assert Version(patch).release[:2] == Version(pinned).release[:2]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_raised_program_is_raised_with_all_its_stamps_and_no_other_is_touched(name: str) -> None:
+    before = versions.load()
+    old = before.program(name).version
+    new = f"{old.rpartition('.')[0]}.999"
+    text = pins.in_table(versions.table().read_text(), pin(name, old, new))
+    after = versions.parse(text, where="raised")
+    stamps = {key: value.replace(old[1:], new[1:]) for key, value in before.program(name).stamps.items()}
+    assert after.program(name) == replace(before.program(name), version=new, stamps=stamps)
+    others = set(NAMES) - {name}
+    assert {each: after.program(each) for each in others} == {each: before.program(each) for each in others}
+
+
+def pin(name: str, old: str, new: str) -> Pin:
+    return Pin(kind="Go", name=name, pinned=old, patch=new, newest=new)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_raised_module_is_raised_and_no_other_is_touched(name: str) -> None:
+    program = versions.load().program(name)
+    new = f"{program.version.rpartition('.')[0]}.999"
+    before = (versions.modules() / name / "go.mod").read_text().splitlines()
+    text = "\n".join(before)
+    after = pins.in_module(text, program.module, pin(name, program.version, new)).splitlines()
+    changed = [(old, now) for old, now in zip(before, after, strict=True) if old != now]
+    assert any(program.module in now and new in now for _, now in changed)
+    if name == "kubernetes":
+        assert all("k8s.io/" in now for _, now in changed)
+        assert not any(re.search(r"v0\.36\.3\b", now) for now in after)
+    else:
+        assert len(changed) == 1
+
+
+def test_a_raised_toolchain_is_raised_with_its_checksums_and_nothing_else_is() -> None:
+    before = versions.load()
+    after = versions.Toolchain(version="1.26.999", sums={system: f"h1:{system}=" for system in before.toolchain.sums})
+    text = pins.with_toolchain(versions.table().read_text(), before.toolchain, after)
+    assert versions.parse(text, where="raised") == replace(before, toolchain=after)
+
+
+def test_go_itself_is_asked_for_and_raised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def fetched(version: str, system: str) -> dict[str, str]:
+        asked.append(f"{version} {system}")
+        return {"Sum": f"h1:{system}="}
+
+    table = tmp_path / "versions.yaml"
+    table.write_text(versions.table().read_text())
+    own = versions.load().toolchain
+    minor = own.version.rpartition(".")[0]
+    go = Toolchain(command=Path("go"), version=f"go{own.version}", env={})
+    monkeypatch.setattr(golang, "toolchain", lambda: go)
+    monkeypatch.setattr(golang, "fetched", fetched)
+    monkeypatch.setattr(pins, "run", lambda *_, **__: f"go 1.4 {minor}.998 {minor}.999 {minor}.1000rc1 2.0.0\n")
+    monkeypatch.setattr(versions, "table", lambda: table)
+    [found] = pins._toolchain(silent)
+    assert (found.pinned, found.patch, found.newest) == (own.version, f"{minor}.999", "2.0.0")
+    assert pins.raised([found], silent) == [table]
+    assert asked == [f"{minor}.999 {system}" for system in own.sums]
+    assert versions.load(table).toolchain.version == f"{minor}.999"
+
+
+def test_patches_of_what_is_named_flow() -> None:
+    text = "# a comment with a==b\njupyterhub==6.1.1\nidle>=1,<2\n"
+    assert pins.loosened(text) == "# a comment with a==b\njupyterhub~=6.1.1\nidle>=1,<2\n"
+
+
+def test_a_lock_says_what_it_pins() -> None:
+    text = "aiodns==4.0.4 \\\n    --hash=sha256:c2\n    # via x==1\nuvloop==1.2 ; sys_platform != 'win32' \\\n"
+    assert pins.locked(text) == {"aiodns": "4.0.4", "uvloop": "1.2"}
