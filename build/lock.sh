@@ -14,10 +14,11 @@ uv=$1
 lock base --extra build
 lock local --extra build --extra libvirt --constraint requirements/base.txt
 clouds=(aws gcp azure openstack cloudflare)
-lock develop --extra build --extra libvirt "${clouds[@]/#/--extra=}" --extra develop --constraint requirements/base.txt
-for cloud in "${clouds[@]}"; do
+chosen=("${clouds[@]}" acme release)
+lock develop --extra build --extra libvirt "${chosen[@]/#/--extra=}" --extra develop --constraint requirements/base.txt
+for extra in "${chosen[@]}"; do
     # Each may be installed beside every other one.
-    lock "$cloud" --extra build --extra "$cloud" --constraint requirements/develop.txt
+    lock "$extra" --extra build --extra "$extra" --constraint requirements/develop.txt
 done
 
 # What the simulated OpenStack of the tests stands on. Its Paste still wants pkg_resources, which newer setuptools lack.
