@@ -199,10 +199,11 @@ def kvm() -> bool:
 
 def _hypervisor(config: Config, stack: Plan) -> tuple[str, str, frozenset[str]]:
     """Return the hypervisor's version, what is wrong with it, and which of the stack's machines run. Starts none."""
-    from vre.provider.libvirt.connection import connect, told
+    from vre.provider.libvirt.connection import connect, module, told
 
     uri = config.cloud.uri if isinstance(config.cloud, Libvirt) else ""
     try:
+        module()
         if not _answers(uri):
             return "none runs yet: the project's own is started by a launch", "", frozenset()
         connection = connect(uri)

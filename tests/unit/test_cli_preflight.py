@@ -11,7 +11,7 @@ from vre import preflight, stackfile
 from vre.cli import outputs, preparation
 from vre.clouds.libvirt import volumes
 from vre.config import Config
-from vre.errors import Refused
+from vre.errors import Refused, VreError
 from vre.plan import plan
 from vre.preflight import GIB, Facts, judge, need
 from vre.provider.libvirt import connection
@@ -112,6 +112,24 @@ def test_before_set_up_only_what_it_cannot_make_stands_in_the_way(
     monkeypatch.setattr(preflight, "probe", lambda config, plan, pool: facts(memory=100))
     with pytest.raises(Refused, match="of memory are free"):
         preparation.require("local", prepared=False)
+
+
+def test_a_machine_without_libvirts_module_is_looked_at_before_set_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent() -> None:
+        raise VreError("the Python module libvirt is not installed", hint="run: make setup")
+
+    monkeypatch.setenv("VRE_STATE", str(tmp_path))
+    monkeypatch.setattr(connection, "module", absent)
+    monkeypatch.setattr(preflight, "kvm", lambda: False)
+    monkeypatch.setattr(outputs, "config", lambda stack: CONFIG)
+    huge = "MemAvailable: 99999999 kB\n"
+    monkeypatch.setattr(preflight, "memory", lambda text, real=preflight.memory: real(huge))
+    seen = preflight.probe(CONFIG, STACK, pool=preparation.pool("local"))
+    assert seen.fault == "the Python module libvirt is not installed; run: make setup"
+    assert seen.memory > 0
+    preparation.require("local", prepared=False)
 
 
 def test_room_is_looked_for_where_the_own_hypervisor_puts_disks(

@@ -49,8 +49,11 @@ def module() -> Any:
 
 
 def system_answers() -> bool:
-    """Return whether the system's own libvirt answers."""
-    libvirt = module()
+    """Return whether the system's own libvirt answers; before set-up, with no module to ask it, whether it is there."""
+    try:
+        libvirt = module()
+    except VreError:
+        return any(SOCKETS.glob("*-sock"))
     try:
         libvirt.open(SYSTEM).close()
     except libvirt.libvirtError:
@@ -115,12 +118,7 @@ def _is_own(uri: str) -> bool:
     own = status(paths.state())
     if uri != AUTO:
         return uri == own.uri
-    if own.running or own.defined:
-        return True
-    try:
-        return not system_answers()
-    except VreError:  # before set-up there is no module to ask with
-        return not any(SOCKETS.glob("*-sock"))
+    return own.running or own.defined or not system_answers()
 
 
 def _alive(connection: Any | None) -> bool:
