@@ -216,3 +216,8 @@ def test_backports_come_from_the_mirror_already_in_use() -> None:
     assert "URIs: http://mirror.example/debian/\n" in text
     assert "Suites: bookworm-backports\n" in text
     assert "Signed-By: /usr/share/keyrings/k.gpg\n" in text
+
+
+@pytest.mark.parametrize("told", ["", "$(SIGNED_BY)"])
+def test_backports_are_checked_with_debians_keys_where_apt_tells_none(told: str) -> None:
+    assert "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n" in packages._source("x", "http://m/", told)

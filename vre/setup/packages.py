@@ -140,8 +140,9 @@ def _add_backports(system: System, report: Report) -> None:
 
 
 def _source(suite: str, mirror: str, key: str = "") -> str:
-    signed = f"Signed-By: {key or '/usr/share/keyrings/debian-archive-keyring.gpg'}\n"
-    return f"Types: deb\nURIs: {mirror}\nSuites: {suite}\nComponents: main\n{signed}"
+    # apt leaves the field as it was written where it does not tell the key
+    signed = key if key.startswith("/") else "/usr/share/keyrings/debian-archive-keyring.gpg"
+    return f"Types: deb\nURIs: {mirror}\nSuites: {suite}\nComponents: main\nSigned-By: {signed}\n"
 
 
 def _install(system: System, names: Sequence[str], report: Report) -> None:
