@@ -1,8 +1,10 @@
 """What a machine looked like when a test of it failed: nobody can ask it afterwards."""
 
+import re
 import subprocess
+from pathlib import Path
 
-from tests.machine.stack import KUBECTL, Machine
+from tests.machine.stack import KUBECTL, Machine, Stack
 
 QUESTIONS = (
     (*KUBECTL, "get", "pods", "--all-namespaces", "--output=wide"),
@@ -36,3 +38,27 @@ def look(machine: Machine) -> str:
             break
         told += [f"$ {' '.join(words)}", *(done.stdout + done.stderr).splitlines()[-LINES:]]
     return "\n".join(told)
+
+
+def launch(stack: Stack) -> str:
+    """Return what can be known of the machines of a launch that failed: their consoles, and their own answers."""
+    told = []
+    for console in sorted((stack.folder / "pool").rglob("*-console.log")):
+        told += [f"$ tail {console.name}", *_printed(console)[-LINES:]]
+    try:
+        told += [look(machine) for machine in stack.machines()]
+    except (RuntimeError, LookupError) as error:
+        told.append(f"nothing more can be asked: {error}")
+    return "\n".join(told)
+
+
+def _printed(console: Path) -> list[str]:
+    text = console.read_text(errors="replace")
+    return [line for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", text).splitlines() if line.strip()]
+
+
+def reason(text: str) -> str:
+    """Return the engine's own words for what went wrong, of all it printed."""
+    _, _, after = text.partition("\nDiagnostics:")
+    told = re.split(r"\n(?:Outputs|Resources|Policies):", after or text[-1500:])[0]
+    return "\n".join(line.strip() for line in told.splitlines() if line.strip())[:1500]

@@ -25,6 +25,7 @@ ORDER = (
     "test_browser",
     "test_doors",
     "test_inside",
+    "test_wire",
     "test_origin",
     "test_power",
     "test_drift",
@@ -33,7 +34,7 @@ ORDER = (
 )
 """What changes the site comes after what looks at it, then its end. The drills have a stack of their own, and with the
 first one gone the processors to themselves. Modules not named here come first."""
-TOOLS = ("ip", "nft", "nmap", "virsh", "ssh", "curl", "qemu-system-x86_64", "certutil", "chromium")
+TOOLS = ("ip", "nft", "nmap", "virsh", "ssh", "curl", "qemu-system-x86_64", "certutil", "chromium", "tcpdump")
 NAME = "proof"
 OPERATOR = ("192.168.77.200", "fd76:7265:77::c8")
 STRANGER = ("192.168.77.201", "fd76:7265:77::c9")
@@ -94,7 +95,7 @@ def standing(request: pytest.FixtureRequest) -> None:
         return
     site: Launch = request.getfixturevalue("site")
     if site.lost:
-        pytest.fail(f"the site was lost before: {site.lost}", pytrace=False)
+        pytest.fail(f"the site was lost: {site.lost}", pytrace=False)
 
 
 @pytest.fixture(scope="session")
@@ -171,9 +172,15 @@ class Launch:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
+        stack.say("pulumi up")
         with secrets.watching() as seen:
-            self.ended = stack.do("up")
+            self.ended = stack.command(*stack.engine("up"))
         self.arguments = frozenset(seen.seen)
+        stack.say(f"pulumi up: exit code {self.ended.code} after {self.ended.seconds:.0f} s")
+        if self.ended.code:
+            # All of it once, as it happened; of what each test repeats, only the engine's own words.
+            stack.say(f"{self.ended.text[-6000:]}\n{autopsy.launch(stack)}")
+            pytest.fail(f"the launch failed: {autopsy.reason(self.ended.text)}", pytrace=False)
         self.outputs = stack.outputs()
         self.machines = stack.machines(self.outputs)
         self.lost = ""

@@ -229,6 +229,10 @@ class Stack:
         """Ask the lab's hypervisor."""
         return self.host.run("virsh", "--connect", self.uri, *words)
 
+    def link(self, machine: str) -> str:
+        """Return the hypervisor's end of a machine's cable."""
+        return self.virsh("domiflist", f"vre-{machine}").splitlines()[2].split()[0]
+
     def machines(self, outputs: Mapping[str, Any] | None = None) -> list[Machine]:
         """Return the machines, the control machine first."""
         listed = sorted((outputs or self.outputs())["machines"], key=lambda each: each["role"] != "control")

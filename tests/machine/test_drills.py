@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 import yaml
+from scapy.layers.inet import UDP
 
 from tests.checkout import Checkout
 from tests.machine.browser import browser
 from tests.machine.conftest import make_stack
 from tests.machine.lab import NAMESPACE, Lab
 from tests.machine.stack import Machine, Running, Say, Stack, family, kill
+from tests.machine.wire import SSH, TLS_RECORD, capturing, first_words
 from vre.machine import patches
 
 pytestmark = pytest.mark.drill
@@ -30,6 +32,15 @@ STAGES = {
 }
 """What `vre up` says when a stage goes on."""
 WORKER_NAME = "drill-worker-1"
+WIREGUARD = 51820
+MARK = "what-a-user-asks-the-hub-for"
+ASK = """
+import sys, urllib.error, urllib.request
+try:
+    urllib.request.urlopen(f"http://10.96.0.80:8081/jupyter/hub/api/{sys.argv[1]}", timeout=60)
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
 WORKER = {"count": 1, "size": {"cpus": 2, "memory": 1.5}, "disk": 8, "data": 1}
 
 
@@ -148,6 +159,22 @@ def test_a_second_machine_joins_and_runs_a_users_work(drill: Stack, tmp_path: Pa
         chromium.login(url, outputs["user"], outputs["password"])
         assert chromium.run_cell("print(open('/home/jovyan/kept').read())") == "kept"
     assert worker.root("cat", "/etc/vre/firewall.nft")
+
+
+@pytest.mark.requirement("P-14", "P-76")
+def test_between_machines_nothing_is_said_in_the_clear(drill: Stack, lab: Lab, tmp_path: Path) -> None:
+    """A user's pod on one machine asks the hub on the other, by http: pods' traffic is the network's to encrypt."""
+    control = drill.machines()[0]
+    pod = _users(control)[0]
+    asks = ("exec", "--namespace", "jupyter-users", pod, "--", "/opt/jupyter/bin/python", "-c", ASK, MARK)
+    with capturing(lab.hypervisor, drill.link(WORKER_NAME), tmp_path / "between.pcap") as seen:
+        assert control.kubectl(*asks).strip() == "404", "the hub answers, else it proves nothing"
+    frames = seen.frames()
+    assert MARK.encode() not in seen.raw()
+    assert [frame for frame in frames if UDP in frame and frame[UDP].dport == WIREGUARD]
+    said = first_words(frames)
+    assert said
+    assert [words for words in said.values() if not words.startswith((TLS_RECORD, SSH))] == []
 
 
 @pytest.mark.requirement("P-38", "P-39")
