@@ -21,6 +21,7 @@ from tests.machine.lab import NAMESPACE, Lab
 from tests.machine.stack import Machine, Running, Say, Stack, family, kill
 from tests.machine.wire import SSH, TLS_RECORD, capturing, first_words
 from vre.machine import patches
+from vre.setup import hypervisor as own
 
 pytestmark = pytest.mark.drill
 PATIENCE = 1500.0
@@ -46,7 +47,8 @@ WORKER = {"count": 1, "size": {"cpus": 2, "memory": 1.5}, "disk": 8, "data": 1}
 
 @pytest.fixture(scope="module")
 def drill(lab: Lab, checkout: Checkout, hypervisor: str, say: Say) -> Iterator[Stack]:
-    """A stack of its own, on a network of its own."""
+    """A stack of its own, on a network of its own. The hypervisor ended with the stack before it."""
+    own.ensure(checkout.state, say, netns=NAMESPACE)
     stack = make_stack(lab, checkout, hypervisor, say, name="drill", network=78)
     yield stack
     say("taking the drill's stack away")

@@ -79,6 +79,20 @@ def test_destroy_again_is_fine(site: Launch, stack: Stack) -> None:
     assert stack.do("destroy").code == 0
 
 
+@pytest.mark.requirement("P-99")
+def test_down_takes_the_stack_itself_away_and_the_hypervisor_with_it(site: Launch, stack: Stack, lab: Lab) -> None:
+    """Where nothing is defined any more, the project's own libvirtd has no reason to stay."""
+    own = stack.checkout.state / "hypervisor"
+    daemon = int((own / "libvirtd.pid").read_text())
+    ended = stack.vre("down", "-s", NAME, "--yes")
+    assert (ended.code, ended.text.splitlines()[-1]) == (0, f"stack {NAME} is gone"), ended.text
+    assert _processes(lab) == []
+    assert not Path("/proc", str(daemon)).exists()
+    assert not own.exists()
+    again = stack.vre("down", "-s", NAME, "--yes")
+    assert (again.code, again.text) == (0, f"stack {NAME} is not launched\n")
+
+
 def test_the_network_of_the_machine_itself_was_not_touched(site: Launch) -> None:
     """But for the lab's uplink: what a stack of its own has there stays as it is."""
     ours = (bridge(NAME), "vre-outside", "vre-stranger")
