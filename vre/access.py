@@ -10,6 +10,8 @@ from vre.fields import PublicKey
 from vre.paths import project, state
 
 STATE = ".vre/"
+MADE = (".vre/id_ed25519.pub", ".vre/id_ed25519")
+"""Files of a stack file that set-up makes."""
 REPOSITORY_KEY = ".vre/packages/vre.asc"
 PUBLIC = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 
@@ -45,18 +47,23 @@ def repository_key_file(config: Config) -> Path:
     return located(config.patches.key or REPOSITORY_KEY)
 
 
-def check(config: Config) -> list[Finding]:
-    """Return what is wrong with the files that the keys stand in."""
+def check(config: Config, *, prepared: bool = True) -> list[Finding]:
+    """Return what is wrong with the files that the keys stand in; before set-up, without the ones that it makes."""
     found = [
         Finding(key=f"vre:access.keys.{index}", reason=reason, example="make setup makes .vre/id_ed25519.pub")
         for index, key in enumerate(config.access.keys)
-        if _is_path(key) and (reason := _fault(located(key)))
+        if _is_path(key) and _wanted(key, prepared) and (reason := _fault(located(key)))
     ]
-    if config.access.identity and not located(config.access.identity).exists():
-        found.append(Finding(key="vre:access.identity", reason=f"there is no file {located(config.access.identity)}"))
+    private = config.access.identity
+    if private and _wanted(private, prepared) and not located(private).exists():
+        found.append(Finding(key="vre:access.identity", reason=f"there is no file {located(private)}"))
     if config.patches.repository and (reason := _no_key(repository_key_file(config))):
         found.append(Finding(key="vre:patches.key", reason=reason, example="vre packages makes .vre/packages/vre.asc"))
     return found
+
+
+def _wanted(path: str, prepared: bool) -> bool:
+    return prepared or path not in MADE or located(path).exists()
 
 
 def _no_key(file: Path) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 from pulumi import Output, ResourceOptions
 
-from vre import access, clouds, image, resources, stackfile
+from vre import clouds, image, resources, stackfile
 from vre.artifacts.finished import Finished
 from vre.cloud import Libvirt, stock
 from vre.clouds.site import Disk, Node, Order, Site, inside
@@ -18,10 +18,10 @@ from vre.edge import front, names, refresh
 from vre.edge.contract import Front
 from vre.errors import Refused
 from vre.image import Image, recipe
-from vre.load import load
 from vre.plan import plan
 from vre.policy import PODS, SERVICES, Peer
 from vre.progress import silent
+from vre.review import review
 from vre.services import CATALOGUE, Context, Service
 
 if TYPE_CHECKING:
@@ -117,16 +117,10 @@ def own_plugin() -> None:
 def configuration(stack: str) -> Config:
     """Return the checked configuration of a stack as the engine read it. Raises Refused with every finding."""
     values = pulumi.Config("vre")
-    file = stackfile.read(stackfile.path(stack))
-    config = load(stackfile.opened(file, values.get))
-    found = [*access.check(config), *clouds.faults(config)]
-    if found:
-        raise Refused([replace(each, where=file.place(_steps(each.key))) for each in found])
+    config, found = review(stackfile.opened(stackfile.read(stackfile.path(stack)), values.get))
+    if config is None or found:
+        raise Refused(found)
     return config
-
-
-def _steps(key: str) -> tuple[str, ...]:
-    return tuple(key.removeprefix("vre:").split("."))
 
 
 def asked(config: Config, address: str, images: Mapping[str, str]) -> list[Running]:

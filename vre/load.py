@@ -1,7 +1,11 @@
 """From a stack file to a checked configuration: every fault at once, with its line, its reason and an example."""
 
 import difflib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import replace
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -17,14 +21,91 @@ from vre.stackfile import StackFile, Where
 
 def load(stack: StackFile) -> Config:
     """Return the configuration in a stack file. Raises Refused with every finding."""
-    try:
-        config = Config.model_validate(_opened(stack.values))
-    except ValidationError as error:
-        raise Refused(_sorted(_findings(error.errors(include_input=False), stack))) from None
-    found = conflicts(config)
-    if found:
-        raise Refused([_placed(finding, stack) for finding in found])
+    config, found = judged(stack)
+    if config is None or found:
+        raise Refused(found)
     return config
+
+
+def judged(stack: StackFile) -> tuple[Config | None, list[Finding]]:
+    """Return the configuration in a stack file and everything that is wrong with it.
+
+    What is wrong is left out of the configuration, so that all else can be looked at in the same go: `apart` tells
+    what of that may be said. None: nothing can be made of the rest.
+    """
+    values = _opened(stack.values)
+    found: list[Finding] = []
+    wrong: list[tuple[Where, str]] = []
+    try:
+        config: Config | None = Config.model_validate(values)
+    except ValidationError as error:
+        faults = error.errors(include_input=False)
+        found = _sorted(_findings(faults, stack))
+        wrong = [(_at(each["loc"]), _variant(each["loc"])) for each in faults]
+        config = _mended(values, wrong)
+    if config is None:
+        return None, found
+    contradictions = apart((replace(each, key=f"vre:{each.key}") for each in conflicts(config)), found, parts=True)
+    # A network without room for its machines would leave nothing to plan with.
+    config = _mended(values, [*wrong, *((steps(each.key), "") for each in contradictions)])
+    return config, [*found, *(placed(each, stack) for each in contradictions)]
+
+
+def apart(later: Iterable[Finding], first: Sequence[Finding], *, parts: bool = False) -> list[Finding]:
+    """Return what was found later and does not hang on what was found wrong first.
+
+    That is what is of another key; with `parts`, of another part of the file: for what several keys say together.
+    """
+
+    def hangs(one: Finding, other: Finding) -> bool:
+        here, there = _names(steps(one.key)), _names(steps(other.key))
+        shared = 1 if parts else min(len(here), len(there))
+        return here[:shared] == there[:shared]
+
+    return [each for each in later if not any(hangs(each, other) for other in first)]
+
+
+def steps(key: str) -> Where:
+    """Return the keys of the file that a finding's key names, one below the other."""
+    return tuple(int(step) if step.isdigit() else step for step in key.removeprefix("vre:").split("."))
+
+
+def placed(finding: Finding, stack: StackFile) -> Finding:
+    """Return a finding with its line of the stack file; what is of no key there has none."""
+    return replace(finding, where=stack.place(steps(finding.key))) if finding.key.startswith("vre:") else finding
+
+
+def _mended(values: dict[str, Any], wrong: Sequence[tuple[Where, str]]) -> Config | None:
+    """Return the configuration without its faults: each key that is wrong has its default, else its example.
+
+    Where that is not enough the whole part of the file has; but nobody can say for whom the cloud stands in.
+    """
+    for depth in (None, 1):
+        mended = deepcopy(values)
+        for at, variant in wrong:
+            _mend(mended, _names(at)[:depth], variant)
+        with suppress(ValidationError):
+            return Config.model_validate(mended)
+    return None
+
+
+def _names(at: Where) -> tuple[str, ...]:
+    """Return a place up to the first list: without one of its elements a list would mean something else."""
+    return tuple(itertools.takewhile(lambda step: isinstance(step, str), at))  # type: ignore[arg-type]
+
+
+def _mend(values: dict[str, Any], at: tuple[str, ...], variant: str) -> None:
+    *above, last = at or ("",)
+    below: Any = values
+    for step in above:
+        below = below.get(step) if isinstance(below, dict) else None
+    if not isinstance(below, dict) or at == ("cloud",):
+        return
+    below.pop(last, None)
+    infos = [info for name, info in _fields(tuple(above), variant).items() if _name(name, info) == last]
+    for info in infos:
+        if info.is_required() and info.examples:
+            below[last] = deepcopy(info.examples[0])
 
 
 def _opened(value: Any) -> Any:
@@ -34,15 +115,6 @@ def _opened(value: Any) -> Any:
             "sealed by the engine" if set(value) == {"secure"} else {key: _opened(each) for key, each in value.items()}
         )
     return [_opened(each) for each in value] if isinstance(value, list) else value
-
-
-def _placed(finding: Finding, stack: StackFile) -> Finding:
-    return Finding(
-        key=f"vre:{finding.key}",
-        reason=finding.reason,
-        where=stack.place(tuple(finding.key.split("."))),
-        example=finding.example,
-    )
 
 
 def _sorted(findings: Iterable[Finding]) -> list[Finding]:

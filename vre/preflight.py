@@ -1,4 +1,7 @@
-"""Whether this machine can hold a stack: looked at first (`probe`), judged apart from that (`judge`, pure)."""
+"""Whether a hypervisor's machine can hold a stack: looked at first (`probe`), judged apart from that (`judge`, pure).
+
+That machine is this one, or the one that the stack file's uri leads to: then only what libvirt tells of it is judged.
+"""
 
 import json
 import os
@@ -8,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from math import ceil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vre import limits
 from vre.cloud import Libvirt
@@ -26,19 +29,28 @@ SPARE = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What was found on this machine. Memory in MiB, disk in bytes; `running` are the stack's machines that stand."""
+    """What was found where machines will stand. Memory in MiB, disk in bytes; None: not known, and not judged.
 
-    memory: int
-    disk: int
+    `host` is the hypervisor's machine, empty where that is this one. `running` are the stack's machines that stand.
+    """
+
+    memory: int | None
+    disk: int | None
     disk_at: str
     hypervisor: str
     fault: str
-    kvm: bool
+    kvm: bool | None
     routes: tuple[tuple[Network, str], ...]
+    host: str = ""
     running: frozenset[str] = frozenset()
     taken: Mapping[str, int] = field(default_factory=dict)
     """Bytes that the disks of each machine occupy already."""
     passphrase: str = ""
+
+    @property
+    def place(self) -> str:
+        """Whose memory and disk these are, for people."""
+        return self.host or "this machine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +78,19 @@ def _unwritten(machine: Machine, taken: Mapping[str, int]) -> int:
 
 
 def judge(config: Config, stack: Plan, facts: Facts, *, bridge: str) -> list[Finding]:
-    """Return everything that stands in the way of a launch here."""
+    """Return everything that stands in the way of a launch there."""
     wanted = need(stack, facts.running, facts.taken)
     found = []
     if facts.fault:
-        found.append(_finding("cloud.uri", facts.fault, "vre hypervisor start"))
-    if facts.memory < wanted.memory:
-        reason = f"{facts.memory / 1024:.1f} GiB of memory are free, {wanted.memory / 1024:.1f} GiB are needed"
+        remedy = "uri: qemu+ssh://root@hypervisor/system" if facts.host else "vre hypervisor start"
+        found.append(_finding("cloud.uri", facts.fault, remedy))
+    if facts.memory is not None and facts.memory < wanted.memory:
+        free = f"{facts.memory / 1024:.1f} GiB of memory are free on {facts.place}"
+        reason = f"{free}, {wanted.memory / 1024:.1f} GiB are needed"
         found.append(_finding("machines.control.size", reason, "size: {cpus: 2, memory: 3}"))
-    if facts.disk < wanted.disk * GIB:
-        reason = f"{facts.disk / GIB:.1f} GiB are free at {facts.disk_at}, {wanted.disk} GiB are needed"
+    if facts.disk is not None and facts.disk < wanted.disk * GIB:
+        free = f"{facts.disk / GIB:.1f} GiB are free at {facts.disk_at} on {facts.place}"
+        reason = f"{free}, {wanted.disk} GiB are needed"
         found.append(_finding("machines.control.disk", reason, "cloud: {provider: libvirt, pool: /a/bigger/disk}"))
     found += overlaps(config, facts.routes, bridge=bridge)
     if facts.passphrase:
@@ -149,10 +164,16 @@ def passphrase_fault(path: Path) -> str:
 
 def free(path: Path) -> int:
     """Return the free bytes of the disk that a path lies on, or will lie on."""
-    there = path
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    return shutil.disk_usage(there).free
+    return shutil.disk_usage(_there(path)).free
+
+
+def same_disk(one: Path, other: Path) -> bool:
+    """Say whether two paths lie, or will lie, on the same file system."""
+    return _there(one).stat().st_dev == _there(other).stat().st_dev
+
+
+def _there(path: Path) -> Path:
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
 
 
 def occupied(folder: Path, names: Iterable[str]) -> int:
@@ -164,7 +185,51 @@ def occupied(folder: Path, names: Iterable[str]) -> int:
 
 
 def probe(config: Config, stack: Plan, *, pool: Path) -> Facts:
-    """Look at this machine, for a stack that is to stand on it."""
+    """Look at the machine that a stack is to stand on. Raises VreError where this one lacks what looking takes."""
+    return _elsewhere(config, stack, pool) if host(config) else _here(config, stack, pool)
+
+
+def host(config: Config) -> str:
+    """Return the name of the machine that a stack's hypervisor runs on, nothing where that is this one."""
+    from vre.provider.libvirt.host import named
+
+    return named(_uri(config))
+
+
+def _uri(config: Config) -> str:
+    from vre.provider.libvirt.connection import AUTO
+
+    return config.cloud.uri if isinstance(config.cloud, Libvirt) else AUTO
+
+
+def _elsewhere(config: Config, stack: Plan, pool: Path) -> Facts:
+    from vre import paths
+    from vre.clouds import libvirt
+    from vre.provider.libvirt.connection import connect, told
+    from vre.provider.libvirt.host import Host, look
+
+    version, fault, running = _hypervisor(config, stack)
+    seen = Host()
+    if not fault:
+        with told(f"looking at {host(config)}"):
+            disks = {machine.name: libvirt.volumes(machine) for machine in stack.machines}
+            seen = look(connect(_uri(config)), PurePosixPath(pool), disks)
+    return Facts(
+        memory=seen.memory,
+        disk=seen.disk,
+        disk_at=str(pool),
+        hypervisor=version,
+        fault=fault,
+        kvm=seen.kvm,
+        routes=(),  # this machine's are no matter, and libvirt does not tell another's
+        host=host(config),
+        running=running,
+        taken=seen.taken,
+        passphrase=passphrase_fault(paths.state() / "passphrase"),
+    )
+
+
+def _here(config: Config, stack: Plan, pool: Path) -> Facts:
     from vre import paths
     from vre.clouds import libvirt
     from vre.run import run
@@ -188,20 +253,36 @@ def probe(config: Config, stack: Plan, *, pool: Path) -> Facts:
     )
 
 
-def kvm() -> bool:
-    """Say whether machines here can run without emulation; where no emulator is there to try, the device decides."""
+def kvm() -> bool | None:
+    """Say whether machines here can run without emulation; None as long as no emulator is there to try it with.
+
+    The device being there says nothing: it is there on hosts that have no processor behind it. That it is not, does.
+    """
     from vre.provider.libvirt import accelerator
 
     if shutil.which(accelerator.EMULATOR):
         return accelerator.kvm_works()
-    return os.access(accelerator.DEVICE, os.R_OK | os.W_OK)
+    return None if os.access(accelerator.DEVICE, os.R_OK | os.W_OK) else False
+
+
+def accelerated(config: Config) -> bool | None:
+    """Say whether a stack's machines will run without emulation, wherever they stand; None where nobody can say yet."""
+    from vre.provider.libvirt.connection import connect
+    from vre.provider.libvirt.host import kvm as told
+
+    if not host(config):
+        return kvm()
+    try:
+        return told(connect(_uri(config)))
+    except VreError:
+        return None
 
 
 def _hypervisor(config: Config, stack: Plan) -> tuple[str, str, frozenset[str]]:
     """Return the hypervisor's version, what is wrong with it, and which of the stack's machines run. Starts none."""
     from vre.provider.libvirt.connection import connect, module, told
 
-    uri = config.cloud.uri if isinstance(config.cloud, Libvirt) else ""
+    uri = _uri(config)
     try:
         module()
         if not _answers(uri):

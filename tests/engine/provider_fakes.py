@@ -69,6 +69,8 @@ class Thing(Handler):
 
     def _misbehave(self, context: Context, inputs: Props) -> None:
         context.report(f"painting {inputs['name']} with {inputs.get('token', 'nothing')}")
+        if inputs.get("warn"):
+            context.warn(f"{inputs['token']} does not cover well")
         match inputs.get("fail"):
             case "error":
                 raise VreError(f"no paint left for {inputs.get('token')}", hint="buy some")

@@ -127,7 +127,9 @@ def test_check_tells_everything_at_once_and_ends_with_one(stacks: Path, monkeypa
     told = json.loads(done.output)
     assert done.exit_code == 1
     assert told["ok"] is False
-    assert {each["name"] for each in told["checks"]} == {"vre:cloud.mode", "vre:x", "vre:access"}
+    found = [each["name"] for each in told["checks"] if each["area"] == "stack file"]
+    assert found == ["vre:access", "vre:cloud.mode", "vre:x"]
+    assert "memory" in {each["name"] for each in told["checks"]}
 
 
 def test_a_cloud_whose_packages_are_missing_says_how_to_get_them(
@@ -282,14 +284,14 @@ def test_a_launch_goes_its_way_and_ends_with_what_one_needs_to_log_in(
 
     for where, name in ((preparation, "announce"), (preparation, "require"), (parts, "ensure"), (launch, "change")):
         noted(where, name)
-    for name in ("version", "ensure_stack", "recover"):
+    for name in ("ensure_stack", "recover"):
         noted(engine, name)
     noted(outputs, "of", there)
     done = runner.invoke(app, ["up"])
     assert done.exit_code == 0, done.output
     assert way == [
-        "announce launching=True", "require prepared=False", "ensure", "version", "require", "ensure_stack", "recover",
-        "change", "of",
+        "require prepared=False", "announce launching=True", "ensure", "require", "ensure_stack", "recover", "change",
+        "of",
     ]  # fmt: skip
     for line in (
         "Stack local is ready (0 s).",
@@ -398,11 +400,22 @@ def test_what_a_launch_takes_is_said_first() -> None:
     assert "This will launch stack local: about 2 minutes" in quick
 
 
-def test_what_building_fills_is_said_first_and_loudly_where_it_is_not_there() -> None:
-    told = preparation.room(["programs", "image"], Path("/cache"), 100 * preflight.GIB)
-    assert told == "Building fills up to 8 GiB more at /cache, where 100 GiB are free.\n"
-    assert preparation.room(["programs", "image"], Path("/cache"), 7 * preflight.GIB).startswith("WARNING: ")
-    assert preparation.room([], Path("/cache"), 0) == ""
+def test_where_kvm_cannot_be_tried_yet_both_times_are_told() -> None:
+    wanted, every = Need(memory=3472, disk=15), ["engine", "programs", "image"]
+    told = preparation.announcement("local", every, wanted, launching=True, kvm=None, cpus=2)
+    both = "about 24 minutes on this machine with KVM, 29 without"
+    assert f"{both} (2 processors; whether KVM works is tried once QEMU is installed).\n" in told
+    alone = preparation.announcement("local", every, wanted, launching=False, kvm=None, cpus=2)
+    assert "about 22 minutes on this machine (2 processors; whether KVM works is tried" in alone
+
+
+def test_what_a_launch_takes_of_another_machine_is_said_with_its_name() -> None:
+    wanted = Need(memory=3472, disk=15)
+    told = preparation.announcement("lab", [], wanted, launching=True, kvm=True, cpus=2, host="big.example")
+    assert "2 minutes on this machine (2 processors, KVM on big.example)" in told
+    assert told.endswith("3.4 GiB of memory and up to 15 GiB of disk on big.example.\n")
+    unasked = preparation.announcement("lab", [], wanted, launching=True, kvm=None, cpus=2, host="big.example")
+    assert "whether KVM works on big.example is asked once libvirt answers" in unasked
 
 
 def test_a_part_of_set_up_that_is_none_is_refused() -> None:

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from vre import preflight, stackfile
-from vre.cli import outputs, preparation
+from vre import engine, preflight, stackfile
+from vre.cli import building, obstacles, parts, preparation
+from vre.cli.checks import State
 from vre.clouds.libvirt import volumes
 from vre.config import Config
 from vre.errors import Refused, VreError
 from vre.plan import plan
 from vre.preflight import GIB, Facts, judge, need
-from vre.provider.libvirt import connection
+from vre.provider.libvirt import accelerator, connection, host
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO7pYHNTKlbjhJcKVYz4oTCdoBH/V1KdbSFHwMcjSSo2"
 CONFIG = Config.model_validate(
@@ -105,6 +106,9 @@ def test_before_set_up_only_what_it_cannot_make_stands_in_the_way(
     monkeypatch.setattr(connection, "system_answers", lambda: False)
     bare = facts(fault="libvirt is not installed", passphrase="there is none")
     monkeypatch.setattr(preflight, "probe", lambda config, plan, pool: bare)
+    monkeypatch.setattr(building, "faults", lambda seen: [])
+    monkeypatch.setattr(parts, "missing", list)
+    monkeypatch.setattr(engine, "version", lambda: "3.259.0")
     assert preparation.require("local", prepared=False) is None  # type: ignore[func-returns-value]
     with pytest.raises(Refused) as told:
         preparation.require("local")
@@ -112,6 +116,138 @@ def test_before_set_up_only_what_it_cannot_make_stands_in_the_way(
     monkeypatch.setattr(preflight, "probe", lambda config, plan, pool: facts(memory=100))
     with pytest.raises(Refused, match="of memory are free"):
         preparation.require("local", prepared=False)
+
+
+FAULTY = f"""\
+config:
+  vre:cloud: {{provider: libvirt, mode: open, network: 192.168.77.0/24}}
+  vre:access: {{keys: ["{KEY} alice", absent.pub]}}
+  vre:machines: {{control: {{size: {{cpus: 2, memory: 512}}, disk: 2}}}}
+  vre:data: {{class: sensitive}}
+  vre:services: {{jupyter: {{admin: alice, egress: open}}}}
+  vre:x: 1
+"""
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stack file with faults of every kind, on a machine where nothing is right."""
+    file = tmp_path / "Pulumi.local.yaml"
+    file.write_text(FAULTY)
+    route = (ip_network("192.168.0.0/16"), "eth0")
+    poor = facts(fault="libvirt does not answer", memory=1024, disk=GIB, routes=(route,), passphrase="there is none")
+    monkeypatch.setattr(stackfile, "path", lambda stack: tmp_path / f"Pulumi.{stack}.yaml")
+    monkeypatch.setattr(connection, "system_answers", lambda: False)
+    monkeypatch.setattr(preflight, "probe", lambda config, plan, pool: poor)
+    full = building.Building(gib=10, where="/cache", free=GIB, begun=False)
+    monkeypatch.setattr(building, "look", lambda *words, **more: full)
+    monkeypatch.setattr(parts, "missing", list)
+    return file
+
+
+BEFORE = {
+    "vre:cloud.mode": 2, "vre:cloud.network": 2, "vre:access.keys.1": 3, "vre:machines.control.disk": 4,
+    "vre:machines.control.size": 4, "vre:services.jupyter.egress": 6, "vre:x": 7, "set-up": 0,
+}  # fmt: skip
+
+
+def test_a_fault_of_one_kind_hides_none_of_another(faulty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Refused) as told:
+        preparation.require("local", prepared=False)
+    places = {each.key: int(each.where.rpartition(":")[2] or 0) for each in told.value.findings}
+    assert places == BEFORE
+    assert all(each.where for each in told.value.findings if each.key.startswith("vre:"))
+    with pytest.raises(Refused) as later:
+        preparation.require("local")
+    assert {each.key for each in later.value.findings} - BEFORE.keys() <= {"vre:cloud.uri", "passphrase", "engine"}
+    assert {"vre:cloud.uri", "passphrase"} <= {each.key for each in later.value.findings}
+    shown = {check.name for check in preparation.look("local") if check.state == State.BAD}
+    assert shown >= {*BEFORE, "vre:cloud.uri", "passphrase"}
+
+
+def test_each_fault_is_told_once_and_not_of_what_stands_in_for_it(faulty: Path) -> None:
+    with pytest.raises(Refused) as told:
+        preparation.require("local", prepared=False)
+    keys = [each.key for each in told.value.findings]
+    assert len(keys) == len(set(keys))
+    [disk] = [each for each in told.value.findings if each.key == "vre:machines.control.disk"]
+    assert "are needed" not in disk.reason
+
+
+def test_a_stack_file_that_is_none_ends_alone(faulty: Path) -> None:
+    faulty.write_text("config: [")
+    for prepared in (False, True):
+        with pytest.raises(Refused, match="1 fault, nothing was changed") as told:
+            preparation.require("local", prepared=prepared)
+        assert "no YAML" in str(told.value)
+    [check] = preparation.look("local")
+    assert check.state == State.BAD
+
+
+REMOTE = CONFIG.model_copy(
+    update={"cloud": CONFIG.cloud.model_copy(update={"uri": "qemu+ssh://root@big.example/system"})}
+)
+
+
+class Distant:
+    """A hypervisor elsewhere, on which nothing runs."""
+
+    def listAllDomains(self) -> list[Any]:
+        return []
+
+    def getLibVersion(self) -> int:
+        return 11003000
+
+    def getURI(self) -> str:
+        return REMOTE.cloud.uri  # type: ignore[union-attr]
+
+    def close(self) -> int:
+        return 0
+
+
+def test_a_hypervisor_elsewhere_is_judged_by_its_own_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*words: Any, **more: Any) -> Any:
+        raise AssertionError("this machine is no matter")
+
+    monkeypatch.setenv("VRE_STATE", str(tmp_path))
+    monkeypatch.setattr(connection, "connect", lambda uri, report=None: Distant())
+    monkeypatch.setattr(host, "look", lambda *words: host.Host(memory=1024, disk=GIB, kvm=False))
+    for name in ("_memory", "free", "occupied", "kvm", "parse_routes"):
+        monkeypatch.setattr(preflight, name, never)
+    seen = preflight.probe(REMOTE, STACK, pool=obstacles.pool(REMOTE))
+    assert (seen.host, seen.memory, seen.kvm, seen.routes) == ("big.example", 1024, False, ())
+    found = {each.key: each.reason for each in judge(REMOTE, STACK, seen, bridge="vre0")}
+    assert found["vre:machines.control.size"].startswith("1.0 GiB of memory are free on big.example, ")
+    assert "on big.example, 37 GiB are needed" in found["vre:machines.control.disk"]
+    assert {check.area for check in preparation.described(seen)} == {"big.example"}
+
+
+def test_what_a_hypervisor_elsewhere_does_not_tell_is_not_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert judge(REMOTE, STACK, facts(memory=None, disk=None, kvm=None, host="big.example"), bridge="vre0") == []
+    shown = {check.name for check in preparation.described(facts(memory=None, disk=None, kvm=None, host="big.example"))}
+    assert shown == {"hypervisor"}
+
+
+def test_a_hypervisor_elsewhere_that_does_not_answer_is_told_before_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    away = facts(memory=None, disk=None, kvm=None, host="big.example", fault="libvirt does not answer")
+    monkeypatch.setattr(preflight, "probe", lambda config, plan, pool: away)
+    monkeypatch.setattr(obstacles, "find_spec", lambda name: object())
+    _, found = obstacles._machine(REMOTE, prepared=False)
+    assert [(area, each.key) for area, each in found] == [("big.example", "vre:cloud.uri")]
+    monkeypatch.setattr(obstacles, "find_spec", lambda name: None)
+    assert obstacles._machine(REMOTE, prepared=False)[1] == []
+
+
+def test_kvm_is_not_known_before_an_emulator_can_try_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr(accelerator, "DEVICE", tmp_path / "kvm")
+    assert preflight.kvm() is False
+    (tmp_path / "kvm").touch()
+    assert preflight.kvm() is None
+    [told] = [each for each in preparation.described(facts(kvm=None)) if each.name == "KVM"]
+    assert (told.state, "once QEMU is installed" in told.found) == (State.WARNING, True)
 
 
 def test_a_machine_without_libvirts_module_is_looked_at_before_set_up(
@@ -123,22 +259,23 @@ def test_a_machine_without_libvirts_module_is_looked_at_before_set_up(
     monkeypatch.setenv("VRE_STATE", str(tmp_path))
     monkeypatch.setattr(connection, "module", absent)
     monkeypatch.setattr(preflight, "kvm", lambda: False)
-    monkeypatch.setattr(outputs, "config", lambda stack: CONFIG)
+    monkeypatch.setattr(stackfile, "path", lambda stack: tmp_path / f"Pulumi.{stack}.yaml")
+    cloud, keys = "vre:cloud: {provider: libvirt}", f"vre:access: {{keys: [{KEY}]}}"
+    (tmp_path / "Pulumi.local.yaml").write_text(f"config:\n  {cloud}\n  {keys}\n")
     huge = "MemAvailable: 99999999 kB\n"
     monkeypatch.setattr(preflight, "memory", lambda text, real=preflight.memory: real(huge))
-    seen = preflight.probe(CONFIG, STACK, pool=preparation.pool("local"))
+    seen = preflight.probe(CONFIG, STACK, pool=obstacles.pool(CONFIG))
     assert seen.fault == "the Python module libvirt is not installed; run: make setup"
-    assert seen.memory > 0
+    assert seen.memory
     preparation.require("local", prepared=False)
 
 
 def test_room_is_looked_for_where_the_own_hypervisor_puts_disks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outputs, "config", lambda stack: CONFIG)
     monkeypatch.setattr(connection, "system_answers", lambda: False)
     monkeypatch.setenv("VRE_STATE", str(tmp_path))
-    assert preparation.pool("local") == tmp_path / "hypervisor" / "lib" / "images" / "vre-local"
+    assert obstacles.pool(CONFIG) == tmp_path / "hypervisor" / "lib" / "images" / "vre-local"
 
 
 def test_routes_are_read_from_ip() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.empty_pb2 import Empty
+from pulumi.runtime.proto import engine_pb2, status_pb2
 from pulumi.runtime.proto import provider_pb2 as proto
-from pulumi.runtime.proto import status_pb2
 
 from tests.engine import provider_fakes
 from vre.provider import server
@@ -38,8 +38,13 @@ class Display:
     def __init__(self) -> None:
         self.lines: list[tuple[str, str]] = []
 
+        self.warnings: list[tuple[str, str]] = []
+
     def status(self, urn: str, message: str) -> None:
         self.lines.append((urn, message))
+
+    def warning(self, urn: str, message: str) -> None:
+        self.warnings.append((urn, message))
 
 
 @pytest.fixture
@@ -121,6 +126,30 @@ def test_preview_creates_nothing_and_marks_the_unknown(servicer: Servicer, tmp_p
 def test_progress_reaches_the_display_without_secrets(servicer: Servicer, display: Display, tmp_path: Path) -> None:
     create(servicer, {"folder": str(tmp_path), "name": "a", "token": Secret(TOKEN)})
     assert display.lines == [(URN, "painting a with ****")]
+
+
+def test_warnings_stay_and_show_no_secret(servicer: Servicer, display: Display, tmp_path: Path) -> None:
+    create(servicer, {"folder": str(tmp_path), "name": "a", "token": Secret(TOKEN), "warn": True})
+    assert display.warnings == [(URN, "**** does not cover well")]
+
+
+class Stub:
+    """The engine's end of its console."""
+
+    def __init__(self) -> None:
+        self.logged: list[engine_pb2.LogRequest] = []
+
+    def Log(self, line: engine_pb2.LogRequest, **_: Any) -> None:
+        self.logged.append(line)
+
+
+def test_the_engine_replaces_progress_and_keeps_warnings() -> None:
+    console, stub = server.EngineConsole("127.0.0.1:1"), Stub()
+    console._stub = stub  # type: ignore[assignment]
+    console.status(URN, "painting")
+    console.warning(URN, "it is slow")
+    told = [(line.severity, line.urn, line.message, line.ephemeral) for line in stub.logged]
+    assert told == [(engine_pb2.INFO, URN, "painting", True), (engine_pb2.WARNING, URN, "it is slow", False)]
 
 
 @pytest.mark.parametrize(

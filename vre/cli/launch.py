@@ -43,21 +43,20 @@ def setup(
     from vre.cli import preparation
 
     if not parts:
+        preparation.require_room(DEFAULT)
         preparation.announce(DEFAULT, launching=False)
     every.ensure(parts or ())
 
 
 def up(*, stack: Stack = DEFAULT) -> None:
     """Set up what is missing, launch, wait until it is usable"""
-    from vre import clouds, engine
+    from vre import engine
     from vre.cli import orphans, outputs, parts, preparation
 
     begun = time.monotonic()
-    preparation.announce(stack, launching=True)
     preparation.require(stack, prepared=False)
+    preparation.announce(stack, launching=True)
     parts.ensure(preparation.wanted(stack))
-    clouds.room(outputs.config(stack))
-    engine.version()
     preparation.require(stack)
     with step(f"state of stack {stack}") as report:
         engine.ensure_stack(stack)

@@ -120,6 +120,8 @@ def _hypervisor(report: Report) -> None:
         hypervisor.ensure(state(), report)
 
 
+RELEASED = ("packages", "binding", "engine", "secrets", "hypervisor")
+"""What a launch from a release needs of this machine: nothing of the image is built."""
 SDKS = ("aws", "gcp", "azure", "openstack", "cloudflare", "acme")
 """Whose Python packages are installed only where a stack asks for them."""
 RELEASE = "release"
@@ -182,6 +184,17 @@ def tidy() -> None:
     now = own.status(state())
     if now.running and not now.defined:
         own.stop(state())
+
+
+def unbuilt() -> float:
+    """Return which share of the sets of programs is still to be built, the engine's not among them."""
+    from vre.artifacts import golang
+
+    usual = set(golang.usual())
+    there = [
+        path.exists() for name, path in golang.current().items() if name in usual and not name.startswith("pulumi")
+    ]
+    return there.count(False) / max(1, len(there))
 
 
 def missing() -> list[str]:

@@ -26,9 +26,13 @@ UNKNOWN = Unknown()
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What surrounds one call: where to report, whether it was cancelled, how long it may take (s; 0: no limit)."""
+    """What surrounds one call: where to report, whether it was cancelled, how long it may take (s; 0: no limit).
+
+    `report` is a line that the next one replaces; `warn` is for what a person has to know afterwards, too.
+    """
 
     report: Report = silent
+    warn: Report = silent
     cancelled: threading.Event = field(default_factory=threading.Event)
     timeout: float = 0.0
 

@@ -46,6 +46,9 @@ class Console(Protocol):
     def status(self, urn: str, message: str) -> None:
         """Show what a resource is doing now."""
 
+    def warning(self, urn: str, message: str) -> None:
+        """Show what somebody should know of a resource, and keep it."""
+
 
 class EngineConsole:
     """The engine's own display."""
@@ -55,7 +58,13 @@ class EngineConsole:
 
     def status(self, urn: str, message: str) -> None:
         """Show a line beside the resource, replaced by the next."""
-        line = engine_pb2.LogRequest(severity=engine_pb2.INFO, urn=urn, message=message, ephemeral=True)
+        self._log(engine_pb2.LogRequest(severity=engine_pb2.INFO, urn=urn, message=message, ephemeral=True))
+
+    def warning(self, urn: str, message: str) -> None:
+        """Show a line among the diagnostics, which stays."""
+        self._log(engine_pb2.LogRequest(severity=engine_pb2.WARNING, urn=urn, message=message))
+
+    def _log(self, line: engine_pb2.LogRequest) -> None:
         try:
             self._stub.Log(line, timeout=PATIENCE)
         except grpc.RpcError:
@@ -72,13 +81,17 @@ class Call:
         self.doing = ""
         self._urn = request.urn
         self._console = console
-        self.context = Context(report=self._report, cancelled=threading.Event(), timeout=timeout)
+        self.context = Context(report=self._report, warn=self._warn, cancelled=threading.Event(), timeout=timeout)
 
     def _report(self, message: str) -> None:
         shown = starred(message, self.secrets)
         if shown != self.doing and self._console:
             self._console.status(self._urn, shown)
         self.doing = shown
+
+    def _warn(self, message: str) -> None:
+        if self._console:
+            self._console.warning(self._urn, starred(message, self.secrets))
 
     def expire(self) -> None:
         """Stop the call because its time is over."""

@@ -6,6 +6,7 @@ from typing import Any
 from vre.errors import Finding, VreError
 from vre.progress import Report
 from vre.provider.handler import UNKNOWN, Changes, Context, Found, Handler, Props, Unknown
+from vre.provider.libvirt import host
 from vre.provider.libvirt.accelerator import kvm_works
 from vre.provider.libvirt.connection import connect, found, is_local, module, told
 from vre.provider.libvirt.identity import known, named, revived
@@ -75,7 +76,7 @@ class Domain(Handler):
         connection = connect(inputs["uri"], context.report)
         with told(f"machine {name}"):
             old = _own(name, found(connection.lookupByName, name))
-            chosen = _chosen(connection, inputs, context.report)
+            chosen = _chosen(context, connection, inputs)
             if old is not None and not _same(old, chosen):
                 _remove(context, connection, old, grace=0)
                 old = None
@@ -111,7 +112,7 @@ class Domain(Handler):
             _own(resource_id, connection.lookupByName(resource_id))
             kept = inputs["accelerator"] == "auto" and state.get("accelerator") in ("kvm", "tcg")
             wanted = {**inputs, "accelerator": state["accelerator"]} if kept else inputs
-            chosen = _chosen(connection, wanted, context.report)
+            chosen = _chosen(context, connection, wanted)
             changed = {key for key in INPUTS if key != "uri" and state.get(key) != chosen.get(key)} - QUIET
             live = connection.defineXML(text(document(chosen, uuid=state["uuid"], khz=counter(connection))))
             live.setAutostart(int(inputs["autostart"]))
@@ -150,25 +151,28 @@ def _same(live: Any, chosen: Props) -> bool:
     return describe(shown) == describe(document(chosen))
 
 
-def _chosen(connection: Any, inputs: Props, report: Report) -> Props:
-    """Return the inputs with the accelerator that will be used, and say which."""
-    accelerator = inputs["accelerator"]
-    if accelerator == "auto":
-        accelerator = "kvm" if _has_kvm(connection, report) else "tcg"
-        slow = "" if accelerator == "kvm" else " (no KVM that works: about ten times slower)"
-        report(f"{inputs['name']} runs with {accelerator}{slow}")
+def _chosen(context: Context, connection: Any, inputs: Props) -> Props:
+    """Return the inputs with the accelerator that will be used, and say which; warn of the slow one if none was named.
+
+    A state names the one that it got, so that this is said once for each machine.
+    """
+    if inputs["accelerator"] != "auto":
+        return inputs
+    accelerator = "kvm" if _has_kvm(connection, context.report) else "tcg"
+    context.report(f"{inputs['name']} runs with {accelerator}")
+    if accelerator == "tcg":
+        context.warn(f"{inputs['name']} is emulated, about ten times slower: no KVM that works {_at(connection)}")
     return {**inputs, "accelerator": accelerator}
+
+
+def _at(connection: Any) -> str:
+    uri = str(connection.getURI())
+    return "on this machine" if is_local(uri) else f"at {uri}"
 
 
 def _has_kvm(connection: Any, report: Report) -> bool:
     """KVM of another host cannot be tried from here: there, what libvirt says has to do."""
-    if is_local(connection.getURI()):
-        return kvm_works(report)
-    try:
-        connection.getDomainCapabilities(None, "x86_64", "q35", "kvm", 0)
-    except module().libvirtError:
-        return False
-    return True
+    return kvm_works(report) if is_local(connection.getURI()) else host.kvm(connection)
 
 
 def _start(context: Context, live: Any, chosen: Props) -> None:
