@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from vre.config import schema
+from vre.packages import machine
 from vre.paths import project
 
 MADE = "<!-- Made by `make generate`; edit what it is made from. -->\n"
@@ -112,6 +113,7 @@ def files() -> dict[str, Callable[[], str]]:
         "docs/stack.schema.json": schema_text,
         "docs/stack-file.md": stack_file_text,
         "docs/requirements.md": requirements_text,
+        "build/image/machine.yaml": machine.text,
     }
 
 

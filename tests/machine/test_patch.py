@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import paramiko
@@ -13,8 +14,10 @@ from tests.machine.repository import Repository, serving
 from tests.unit.test_cloudinit import BOOT
 from vre import image
 from vre.artifacts.store import Store
-from vre.image import boot
+from vre.image import boot, recipe
 from vre.machine import cloudinit, patches
+from vre.packages import deb, repository
+from vre.packages import machine as own
 from vre.progress import silent
 
 pytestmark = pytest.mark.drill
@@ -193,6 +196,34 @@ def test_a_wanted_reboot_happens_inside_the_window_and_is_over_with_it(machine: 
     machine.restarted(RUN)
     assert machine.boot_id() != before
     machine.wait(lambda: "reboot" not in machine.state())
+    assert machine("systemctl list-units --failed --plain --no-legend") == ""
+
+
+def test_the_service_that_upgrades_lives_through_the_upgrade_of_its_own_unit(
+    machine: Machine, packages: Repository, tmp_path: Path
+) -> None:
+    present = own.package(recipe.load())
+    assert present is not None
+    files = {
+        "usr/lib/systemd/system/vre-patch.service": "Nice=10\n",
+        "usr/lib/vre/patch.py": "from typing import Any\n",
+    }
+    mended = {name: tmp_path / Path(name).name for name in files}
+    for name, line in files.items():
+        text = present.files[name].read_text()
+        assert line in text
+        mended[name].write_text(text.replace(line, f"{line}# mended\n"))
+    newer = replace(present, version=str(int(present.version) + 1), files={**present.files, **mended})
+    served, keys = packages.folder / "served", packages.folder / "keys"
+    repository.publish([deb.write(newer, tmp_path)], served, keys)
+    machine(RUN)
+    assert machine.version(own.NAME) == f"{newer.version} installed"
+    assert any(each.startswith(f"{own.NAME} ") for each in machine.state()["changed"]["packages"])
+    assert "failure" not in machine.state()
+    assert machine("systemctl show --property=NeedDaemonReload vre-patch.service") == "NeedDaemonReload=no\n"
+    assert "# mended" in machine("systemctl cat vre-patch.service")
+    assert machine("systemctl is-active vre-patch.timer") == "active\n"
+    machine(RUN)
     assert machine("systemctl list-units --failed --plain --no-legend") == ""
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from vre.errors import VreError
 from vre.image import check, recipe
 from vre.image import root as roots
 from vre.machine import nftables, patches
+from vre.packages import deb, machine
+from vre.packages import repository as repositories
 from vre.progress import silent
 
 RUN = ["python3", "-B", "/usr/lib/vre/patch.py"]
@@ -74,11 +77,15 @@ def test_our_programs_are_packages_that_dpkg_knows(root: Root) -> None:
         "/usr/bin/kubelet": "kubelet",
         "/usr/bin/crictl": "cri-tools",
         "/opt/cni/bin/portmap": "kubernetes-cni",
+        "/usr/lib/vre/patch.py": "vre-machine",
+        "/usr/lib/systemd/system/vre-patch.timer": "vre-machine",
     }.items():
         assert root("dpkg", "--search", file).startswith(f"{package}:")
     assert root("kubelet", "--version").split()[-1] == f"v{root.version('kubelet').partition('-')[0]}"
     assert root("dpkg", "--audit") == ""
-    assert root("dpkg", "--verify", "kubelet", "kubernetes-cni") == ""
+    assert root("dpkg", "--verify", "kubelet", "kubernetes-cni", "vre-machine") == ""
+    for unit in recipe.load().enable:
+        assert not unit.startswith("vre-") or root("systemctl", "is-enabled", unit).strip() == "enabled"
 
 
 @pytest.mark.requirement("P-38", "P-11")
@@ -96,6 +103,25 @@ def test_patch_levels_flow_and_another_minor_version_does_not(root: Root, reposi
     assert found["pending"] == []
     assert found["components"]["kubelet"] == newer
     assert found["behind"] == {"kubelet": other}
+
+
+@pytest.mark.requirement("P-38")
+def test_what_upgrades_a_machine_is_upgraded_by_itself(root: Root, repository: Repository, tmp_path: Path) -> None:
+    present = machine.package(recipe.load())
+    assert present is not None
+    name = "usr/lib/vre/patch.py"
+    mended = tmp_path / "patch.py"
+    mended.write_text(f"{present.files[name].read_text()}# mended\n")
+    newer = replace(present, version=str(int(present.version) + 1), files={**present.files, name: mended})
+    repositories.publish([deb.write(newer, tmp_path)], repository.folder / "served", repository.folder / "keys")
+    settings = (root.path / patches.SETTINGS.lstrip("/")).read_text()
+    root(*RUN)
+    assert root.version("vre-machine") == f"{newer.version} installed"
+    assert (root.path / name).read_text().endswith("# mended\n")
+    assert (root.path / patches.SETTINGS.lstrip("/")).read_text() == settings
+    assert root.state()["components"]["vre-machine"] == newer.version
+    root(*RUN)
+    assert "failure" not in root.state()
 
 
 @pytest.mark.requirement("P-39")

@@ -29,6 +29,14 @@ class Machine:
     ran: list[str] = field(default_factory=list)
     leads: bool = False
     """Whether it leads on to other machines."""
+    ways: str = "publickey"
+    """The ways to log in that it names."""
+    accounts: tuple[str, ...] = ("vre",)
+    """Who is let in with an allowed key."""
+    careless: bool = False
+    """Whether any password will do."""
+    open: bool = False
+    """Whether none is needed."""
 
     def connection(self, identity: str = "", *host_keys: paramiko.PKey) -> Connection:
         keys = tuple(line(key) for key in host_keys or (self.host_key,))
@@ -41,10 +49,16 @@ class _Server(paramiko.ServerInterface):
         self.transport = transport
 
     def get_allowed_auths(self, username: str) -> str:
-        return "publickey"
+        return self.machine.ways
+
+    def check_auth_none(self, username: str) -> int:
+        return common.AUTH_SUCCESSFUL if self.machine.open else common.AUTH_FAILED
+
+    def check_auth_password(self, username: str, password: str) -> int:
+        return common.AUTH_SUCCESSFUL if self.machine.careless else common.AUTH_FAILED
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        known = username == "vre" and key in self.machine.allowed
+        known = username in self.machine.accounts and key in self.machine.allowed
         return common.AUTH_SUCCESSFUL if known else common.AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:

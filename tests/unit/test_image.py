@@ -44,12 +44,12 @@ def test_sshd_speaks_no_old_algorithm() -> None:
 
 @pytest.mark.requirement("P-38")
 def test_every_24_hours_it_upgrades_in_one_way() -> None:
-    timer = settings("etc/systemd/system/vre-patch.timer")
+    timer = settings("usr/lib/systemd/system/vre-patch.timer")
     assert (timer["OnCalendar"], timer["RandomizedDelaySec"], timer["Persistent"]) == ("daily", "24h", "true")
     assert {"vre-patch.timer", "vre-patch-resume.service"} <= set(RECIPE.enable)
     assert 'APT::Periodic::Enable "0";' in text("etc/apt/apt.conf.d/50vre")
     assert {"apt-daily.timer", "apt-daily-upgrade.timer"} <= set(RECIPE.mask)
-    program = settings("etc/systemd/system/vre-patch.service")["ExecStart"].split()[-1]
+    program = settings("usr/lib/systemd/system/vre-patch.service")["ExecStart"].split()[-1]
     assert (RECIPE.files / program.lstrip("/")).is_file()
 
 
@@ -100,7 +100,8 @@ def test_cloud_init_writes_accounts_and_files_and_lets_nobody_in_by_password() -
 
 
 def test_no_key_and_no_password_is_laid_into_the_image() -> None:
-    texts = [path.read_text() for path in recipe.laid(RECIPE.files) if path.is_file()]
+    files = [*recipe.laid(RECIPE.files), *recipe.packaged(RECIPE.files)]
+    texts = [path.read_text() for path in files if path.is_file()]
     assert texts
     assert not [each for each in texts if re.search(r"PRIVATE KEY|(?i:password|token)\s*[=:]\s*\S{6,}", each)]
 
@@ -109,7 +110,14 @@ def test_what_python_keeps_beside_its_programs_is_not_laid_in(tmp_path: Path) ->
     (tmp_path / "usr/__pycache__").mkdir(parents=True)
     (tmp_path / "usr/__pycache__/patch.cpython-311.pyc").touch()
     (tmp_path / "usr/patch.py").touch()
-    assert recipe.laid(tmp_path) == [tmp_path / "usr", tmp_path / "usr/patch.py"]
+    assert recipe.packaged(tmp_path) == [tmp_path / "usr/patch.py"]
+
+
+def test_what_a_package_brings_is_not_laid_in_and_settings_are_in_no_package() -> None:
+    laid, packaged = recipe.laid(RECIPE.files), recipe.packaged(RECIPE.files)
+    assert {path.relative_to(RECIPE.files).parts[0] for path in laid} == {"efi", "etc"}
+    assert {path.relative_to(RECIPE.files).parts[0] for path in packaged} == {"usr"}
+    assert not [path for path in laid if path.name.startswith("vre-") and path.suffix in {".service", ".timer"}]
 
 
 def test_etcd_has_an_account_of_its_own_for_its_data() -> None:
@@ -157,7 +165,8 @@ def test_files_are_laid_in_with_their_modes(tmp_path: Path) -> None:
     modes = {
         str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()
     }
-    assert {name: mode for name, mode in modes.items() if mode != 0o644} == dict(RECIPE.modes)
+    wanted = {name: mode for name, mode in RECIPE.modes.items() if not name.startswith("usr/")}
+    assert {name: mode for name, mode in modes.items() if mode != 0o644} == wanted
     assert (tmp_path / "etc/hosts").read_text() == text("etc/hosts")
 
 

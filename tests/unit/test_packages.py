@@ -1,7 +1,10 @@
 """Our programs as Debian packages, and the repository that they are published in."""
 
 import hashlib
+import os
+import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from vre.artifacts import versions
 from vre.artifacts.store import Store
 from vre.errors import VreError
 from vre.image import recipe
-from vre.packages import deb, repository
+from vre.packages import deb, machine, repository
 from vre.packages.deb import Package
 
 PINS = versions.load()
@@ -40,13 +43,13 @@ def kubelet(programs: dict[str, Path]) -> Package:
 
 def test_each_set_of_programs_is_a_package_or_several(programs: dict[str, Path]) -> None:
     found = {each.name: each for each in packages.packages(recipe.load(), programs, PINS)}
-    assert set(found) == {"kubeadm", "kubectl", "kubelet", "cri-tools", "kubernetes-cni"}
+    assert set(found) == {"kubeadm", "kubectl", "kubelet", "cri-tools", "kubernetes-cni", "vre-machine"}
     assert found["kubelet"].version == f"{PINS.program('kubernetes').version.removeprefix('v')}-1"
     assert set(found["kubelet"].files) == {"usr/bin/kubelet"}
     assert set(found["kubernetes-cni"].files) == {
         f"opt/cni/bin/{name}" for name in PINS.program("cni-plugins").packages
     }
-    assert [name for name, each in found.items() if each.after] == ["kubelet"]
+    assert [name for name, each in found.items() if each.after] == ["kubelet", "vre-machine"]
 
 
 def test_a_package_is_what_dpkg_understands_and_belongs_to_root(kubelet: Package, tmp_path: Path) -> None:
@@ -83,7 +86,7 @@ def test_packages_are_made_once(programs: dict[str, Path], tmp_path: Path) -> No
     told: list[str] = []
     store = Store(tmp_path / "store")
     first = packages.pack(store, recipe.load(), programs, told.append)
-    assert len(list(first.glob("*.deb"))) == 5
+    assert len(list(first.glob("*.deb"))) == 6
     count = len(told)
     assert packages.pack(store, recipe.load(), programs, told.append) == first
     assert len(told) == count
@@ -92,6 +95,106 @@ def test_packages_are_made_once(programs: dict[str, Path], tmp_path: Path) -> No
 def test_a_package_without_files_is_refused(kubelet: Package, tmp_path: Path) -> None:
     with pytest.raises(VreError, match="no files"):
         deb.write(replace(kubelet, files={}), tmp_path)
+
+
+# what of ours is no program that is built
+
+
+OWN = recipe.load()
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> recipe.Recipe:
+    """The recipe with a copy of its files, to be changed."""
+    shutil.copytree(OWN.files, tmp_path / "files", ignore=shutil.ignore_patterns("__pycache__"))
+    return replace(OWN, files=tmp_path / "files")
+
+
+def made(wanted: recipe.Recipe) -> Package:
+    found = machine.package(wanted)
+    assert found is not None
+    return found
+
+
+@pytest.mark.requirement("P-40")
+def test_what_keeps_machines_patched_is_a_package_that_a_newer_one_replaces(tmp_path: Path) -> None:
+    file = deb.write(made(OWN), tmp_path)
+    lines = [line.split() for line in said("dpkg-deb", "--contents", file).splitlines()]
+    modes = {words[-1].removeprefix("./"): words[0] for words in lines if words[0][0] == "-"}
+    assert {f"usr/lib/vre/{name}.py" for name in ("patch", "patching", "turn", "tested", "integrity")} <= set(modes)
+    assert {"usr/lib/systemd/system/vre-patch.timer", "usr/lib/tmpfiles.d/vre.conf"} <= set(modes)
+    assert [name for name, mode in modes.items() if mode != "-rw-r--r--"] == ["usr/lib/vre/integrity.py"]
+    assert said("dpkg-deb", "--field", file, "Architecture").strip() == "all"
+
+
+def test_it_brings_no_settings_so_none_is_overwritten() -> None:
+    assert {Path(name).parts[0] for name in made(OWN).files} == {"usr"}
+
+
+def test_its_units_are_enabled_once_and_what_runs_is_left_alone(tmp_path: Path) -> None:
+    """The upgrade runs inside of vre-patch.service: the script that ends it would leave the package half set up."""
+    package = made(OWN)
+    assert set(package.units) == {unit for unit in OWN.enable if unit.startswith("vre-")}
+    script = deb.postinst(package)
+    assert "restart" not in script
+    assert "deb-systemd-invoke start vre-integrity.timer vre-ingress6.path vre-patch.timer >" in script
+    for name in ("deb-systemd-helper", "deb-systemd-invoke", "systemctl", "systemd-tmpfiles"):
+        program = tmp_path / name
+        program.write_text(
+            f'#!/bin/sh\necho "$(basename "$0") $*" >> {tmp_path}/log\n[ "$2$3" != was-enabledoff.timer ]\n'
+        )
+        program.chmod(0o755)
+    (tmp_path / "postinst").write_text(deb.postinst(replace(package, units=("on.timer", "off.timer"))))
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["sh", tmp_path / "postinst", "configure", "1"], check=True, env=env)
+    ran = (tmp_path / "log").read_text().splitlines()
+    assert [line.split()[1:] for line in ran if line.startswith("deb-systemd-helper") and "--quiet" not in line] == [
+        ["enable", "on.timer"], ["update-state", "off.timer"],
+    ]  # fmt: skip
+
+
+def add(files: Path) -> None:
+    (files / "usr/lib/vre/new.py").touch()
+
+
+def change(files: Path) -> None:
+    with (files / "usr/lib/vre/patch.py").open("a") as file:
+        file.write("# mended\n")
+
+
+def open_(files: Path) -> None:
+    (files / "usr/lib/vre/turn.py").chmod(0o755)
+
+
+@pytest.mark.parametrize("alter", [add, change, open_], ids=lambda each: each.__name__)
+def test_another_package_is_another_version(own: recipe.Recipe, alter: Callable[[Path], None]) -> None:
+    before = machine.digest(made(own))
+    assert before == machine.digest(made(OWN)) == machine.stated().digest, "make generate"
+    alter(own.files)
+    assert machine.digest(made(own)) != before
+
+
+def test_the_number_grows_with_the_package_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = machine.stated()
+    assert f"number: {before.number}\n" in machine.text()
+    monkeypatch.setattr(machine, "stated", lambda: replace(before, digest="another"))
+    assert f"number: {before.number + 1}\ndigest: {before.digest}\n" in machine.text()
+
+
+@pytest.mark.parametrize("text", [None, "", "number: x\ndigest: y\n", "number: 1\n", "{"])
+def test_a_version_that_cannot_be_read_is_told(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "machine.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(VreError, match=r"machine\.yaml"):
+        machine.stated(file)
+
+
+def test_files_that_are_another_are_packed_anew(own: recipe.Recipe, programs: dict[str, Path], tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    first = packages.pack(store, own, programs, lambda _: None)
+    change(own.files)
+    assert packages.pack(store, own, programs, lambda _: None) != first
 
 
 # the repository

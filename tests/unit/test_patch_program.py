@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -76,6 +79,23 @@ def test_what_was_installed_is_on_the_disk_before_it_goes_on(machine: Machine, m
     assert machine.run() == 0
     [synced] = [index for index, line in enumerate(machine.ran) if line == "sync"]
     assert machine.ran[synced - 1].endswith("confold upgrade --with-new-pkgs")
+
+
+def test_it_lives_through_its_own_upgrade(machine: Machine) -> None:
+    """The package that it is in is upgraded by it: what comes after that is still done by the one that began."""
+    program = machine.root / "vre"
+    shutil.copytree(Path(patch.__file__).parent, program, ignore=shutil.ignore_patterns("__pycache__"))
+    fake = machine.root / "bin" / "apt-get"
+    spoil = f'for file in {program}/*.py; do echo "raise SystemExit(3)" > "$file.new"; mv "$file.new" "$file"; done'
+    head, rest = fake.read_text().split("\n", 1)
+    fake.write_text(f'{head}\ncase "$*" in *--simulate*) ;; *" upgrade "*) {spoil} ;; esac\n{rest}')
+    machine.settings(reboot="by-hand")
+    machine.write("needrestart", KERNEL)
+    run = f"import sys, pathlib, patch; patch.ROOM = 0; sys.exit(patch.main(pathlib.Path({str(machine.root)!r})))"
+    done = subprocess.run([sys.executable, "-B", "-c", run], cwd=program, check=False)
+    assert (done.returncode, "SystemExit" in (program / "patch.py").read_text()) == (0, True)
+    assert machine.state["changed"]["packages"] == ["curl 1 -> 2"]
+    assert machine.state["reboot"]["why"] == ["kernel a -> b"]
 
 
 def test_nothing_outdated_changes_nothing(machine: Machine) -> None:

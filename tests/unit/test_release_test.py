@@ -78,8 +78,9 @@ def test_open_faults_of_a_processor_are_a_warning_and_switching_off_is_bad() -> 
 
 def test_the_scan_lets_22_answer_and_nothing_else() -> None:
     assert [each.state for each in image_checks.ports('{"ipv4": [22], "ipv6": [22]}\n')] == [State.GOOD, State.GOOD]
-    assert judged(*image_checks.ports('{"ipv4": [22, 5355]}')) == ["bad: answers on 5355"]
-    assert judged(*image_checks.ports('{"ipv4": []}')) == ["bad: does not answer on 22"]
+    assert judged(*image_checks.ports('{"ipv4": [22, 5355], "ipv6": []}')) == [
+        "bad: answers on 5355", "bad: does not answer on 22",
+    ]  # fmt: skip
 
 
 def test_what_scans_finds_what_listens_and_nothing_else() -> None:
@@ -103,7 +104,15 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> verify.Release:
     return verify.verify(releases.release(tmp_path / "dist"), WANTED)
 
 
-def outcome(release: verify.Release, monkeypatch: pytest.MonkeyPatch, seen: list[Check], printed: str) -> list[Check]:
+READY = {
+    "metadata": {"name": "image-test-control", "labels": {image_checks.CONTROL: ""}},
+    "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+}
+
+
+def outcome(
+    release: verify.Release, monkeypatch: pytest.MonkeyPatch, seen: list[Check], printed: str, *nodes: dict[str, Any]
+) -> list[Check]:
     """Test a release that boots as `seen` says and whose cell prints something; nothing is started."""
 
     @contextmanager
@@ -112,6 +121,7 @@ def outcome(release: verify.Release, monkeypatch: pytest.MonkeyPatch, seen: list
 
     monkeypatch.setattr(image_checks, "look", lambda *_: seen)
     monkeypatch.setattr(trial, "launched", launched)
+    monkeypatch.setattr(trial, "nodes", lambda _: json.dumps({"items": nodes or [READY]}))
     monkeypatch.setattr(trial, "cell", lambda *_: printed)
     found, same = image_checks.whole(release.folder, WANTED, silent, launch=True)
     image_checks.sign(same, found, KEY)
@@ -123,17 +133,25 @@ def test_a_release_that_passed_everything_may_be_promoted(
 ) -> None:
     outcome(release, monkeypatch, [good("boot", "units", "none has failed")], "42\n")
     passed = verify.tested(verify.verify(release.folder, WANTED), [KEY.public_key])
-    assert {publish.LAUNCH, "boot: units", "launch: cell", "release: signatures"} <= set(passed)
+    assert {publish.LAUNCH, "boot: units", "launch: kubeadm init", "launch: cell", "release: signatures"} <= set(passed)
 
 
 @pytest.mark.parametrize(
-    ("seen", "printed"),
-    [([bad("boot", "units", "failed: ssh.service")], "42"), ([good("boot", "units", "none")], "43")],
+    ("seen", "printed", "nodes"),
+    [
+        ([bad("boot", "units", "failed: ssh.service")], "42", [READY]),
+        ([good("boot", "units", "none")], "43", [READY]),
+        ([good("boot", "units", "none")], "42", [READY, {"metadata": {"name": "worker"}, "status": {}}]),
+    ],
 )
 def test_a_release_that_failed_anything_may_not_be_promoted(
-    release: verify.Release, monkeypatch: pytest.MonkeyPatch, seen: list[Check], printed: str
+    release: verify.Release,
+    monkeypatch: pytest.MonkeyPatch,
+    seen: list[Check],
+    printed: str,
+    nodes: list[dict[str, Any]],
 ) -> None:
-    found = outcome(release, monkeypatch, seen, printed)
+    found = outcome(release, monkeypatch, seen, printed, *nodes)
     assert any(each.state == State.BAD for each in found)
     with pytest.raises(VreError, match="did not pass its test"):
         verify.tested(verify.verify(release.folder, WANTED), [KEY.public_key])

@@ -28,6 +28,8 @@ EXCLUDED = (
 ARCHIVE = "{archive}"
 MOMENT = re.compile(r"/([0-9]{8}T[0-9]{6}Z)(?=[/\s]|$)")
 """How a state of Debian's archive is named in its address."""
+LACKING = re.compile(r"E: (?:Unable to locate package |Package '?)([a-z0-9][a-z0-9.+-]*)(?:'? has no installation.*)?$")
+"""What apt says of a package that there is none of, or none any more."""
 KEPT = ("/usr/share/doc/*/copyright",)  # the licences
 
 
@@ -37,7 +39,7 @@ def bootstrap(
     """Make a Debian root as the tar file `target`. `hook` is a command that mmdebstrap runs with the root as $1.
 
     With `keep_lists` apt's package lists stay, so that the first update is a quick revalidation.
-    Raises VreError when a package is not to be had.
+    Raises VreError when a package is not to be had, with its name where there is none of it.
     """
     report(f"Debian {suite}: {len(packages)} packages and what they need")
     command: list[str | Path] = [
@@ -55,12 +57,27 @@ def bootstrap(
     command += ["--skip=cleanup/apt/lists"] if keep_lists else []
     command += [f"--customize-hook={hook}"] if hook else []
     part = target.with_suffix(".part.tar")
-    run(
-        [*command, suite, part, *sources(suite)],
-        env=FIXED_TIME,
-        hint="is the Debian mirror reachable? VRE_DEBIAN_MIRROR names another one",
-    )
+    try:
+        run(
+            [*command, suite, part, *sources(suite)],
+            env=FIXED_TIME,
+            hint="is the Debian mirror reachable? VRE_DEBIAN_MIRROR names another one",
+        )
+    except VreError as error:
+        raise _without(suite, lacking(error.message)) or error from None
     part.rename(target)
+
+
+def lacking(said: str) -> list[str]:
+    """Return the packages that apt says there are none of. Pure."""
+    return sorted({name for line in said.splitlines() for name in LACKING.findall(line)})
+
+
+def _without(suite: str, names: Sequence[str]) -> VreError | None:
+    if not names:
+        return None
+    listed = "build/image/image.yaml lists them; build/containers/images.yaml those of container images"
+    return VreError(f"Debian {suite} has no package {', '.join(names)}", hint=f"is it spelled as Debian does? {listed}")
 
 
 def sources(suite: str) -> list[str]:

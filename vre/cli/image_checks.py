@@ -5,16 +5,17 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import paramiko
 from securesystemslib.signer import CryptoSigner
 
 from vre import atomic
 from vre.artifacts.golang import architecture
+from vre.cli import image_logins
 from vre.cli.checks import Check, State, bad, good, looked, warning, well
 from vre.errors import VreError
 from vre.image import boot
@@ -28,13 +29,18 @@ from vre.release.verify import Release, Wanted, verify
 
 AREA = "boot"
 FULL = "uefi"
+BRIEF = ("firmware", "cloud-init", "units")
+"""What is looked at where another firmware started the same disk."""
 FORMAT = "qcow2"
 """What is booted: the other formats hold the same disk."""
+FAMILIES = ("ipv4", "ipv6")
 ALLOWED = [22]
 """The only TCP port that a machine opens before it is given its work."""
+CONTROL = "node-role.kubernetes.io/control-plane"
 DRIFT = 30.0
 """Seconds that a guest's clock may be away from this machine's: an emulated one is slow to answer."""
 VULNERABLE = "grep -r . /sys/devices/system/cpu/vulnerabilities"
+STARTED_BY = "test -d /sys/firmware/efi && echo uefi || echo bios; mokutil --sb-state 2> /dev/null || true"
 INSTALLED = "dpkg-query -W -f '${Package}\\t${Version}\\t${db:Status-Status}\\n'"
 Run = Callable[[str], str]
 
@@ -62,6 +68,7 @@ def _launched(release: Release, wanted: Wanted, folder: Path, report: Report) ->
     """Launch a stack from a release, use it as a researcher does, and take it down."""
     seen: list[Check] = []
     with trial.launched(release, list(wanted.keys), folder, report) as outputs:
+        seen.append(nodes(trial.nodes(folder)))
         seen.append(good(LAUNCH, "services", ", ".join(outputs["services"].values())))
         printed = trial.cell(outputs, report).strip()
         seen.append(good(LAUNCH, "cell", printed) if printed == "42" else bad(LAUNCH, "cell", f"6 * 7 is {printed!r}"))
@@ -85,7 +92,7 @@ def _name(check: Check) -> str:
 def look(disk: Path, made: Manifest, folder: Path, report: Report, firmware: str) -> list[Check]:
     """Boot an image and return what was seen; what the guest wrote to its console stays in `folder`.
 
-    By UEFI everything is looked at; by the others, that it starts and lets its operator in.
+    By UEFI everything is looked at; by the others, that it starts, lets its operator in, and has no complaint.
     """
 
     def say(told: str) -> None:
@@ -96,7 +103,7 @@ def look(disk: Path, made: Manifest, folder: Path, report: Report, firmware: str
         with boot.boot(disk, folder, say, firmware=firmware) as guest, guest.connect() as client:
             seconds = time.monotonic() - guest.begun
             found = [good(AREA, started, f"and lets its operator in, {seconds:.0f} s after power-on")]
-            return [*found, *(_booted(guest, partial(said, client), made, say) if firmware == FULL else [])]
+            return [*found, *_booted(guest, partial(said, client), made, say, firmware)]
     except VreError as error:
         return [bad(AREA, started, error.message, f"its console: {folder / 'console.log'}")]
     finally:
@@ -104,11 +111,12 @@ def look(disk: Path, made: Manifest, folder: Path, report: Report, firmware: str
             (folder / name).unlink(missing_ok=True)
 
 
-def _booted(guest: Guest, run: Run, made: Manifest, report: Report) -> list[Check]:
+def _booted(guest: Guest, run: Run, made: Manifest, report: Report, firmware: str) -> list[Check]:
     looks: dict[str, Callable[[], Iterable[Check]]] = {
+        "firmware": lambda: [firmware_used(run(STARTED_BY), firmware)],
         "cloud-init": lambda: [initialised(run("cloud-init status --wait --format json || true"))],
-        "key login": lambda: [good(AREA, "key login", run("id -un").strip())],
-        "logins": lambda: [_logins(guest)],
+        "key login": lambda: [image_logins.account(run("id -un"))],
+        "logins": lambda: image_logins.look(guest),
         "units": lambda: [units(run("systemctl list-units --failed --plain --no-legend"))],
         "clock": lambda: [clock(float(run("date +%s.%N")), time.time())],
         "packages": lambda: [packages(run(INSTALLED), made)],
@@ -117,10 +125,10 @@ def _booted(guest: Guest, run: Run, made: Manifest, report: Report) -> list[Chec
         "ports": lambda: ports(run(f"sudo python3 -c {shlex.quote(Path(outside.__file__).read_text())}")),
     }
     found: list[Check] = []
-    for name, each in looks.items():
+    for name in looks if firmware == FULL else BRIEF:
         report(name)
-        found += [_placed(check, guest) for check in looked(AREA, name, each)]
-    return found
+        found += [_placed(check, guest) for check in looked(AREA, name, looks[name])]
+    return found if firmware == FULL else [replace(each, name=f"{each.name} by {firmware}") for each in found]
 
 
 def _placed(check: Check, guest: Guest) -> Check:
@@ -139,49 +147,13 @@ def said(client: paramiko.SSHClient, command: str) -> str:
     return text
 
 
-def _logins(guest: Guest) -> Check:
-    """Ask for a login without a key, and for root's with the one that opens the other account."""
-    ways = _ways(guest)
-    if ways != ["publickey"]:
-        return bad(AREA, "logins", f"SSH takes {', '.join(ways)}", "PasswordAuthentication no")
-    with paramiko.SSHClient() as client:
-        client.get_host_keys().update(_pinned(guest))
-        try:
-            client.connect(
-                "127.0.0.1", guest.port, "root", key_filename=str(guest.key), look_for_keys=False, allow_agent=False,
-                banner_timeout=60,
-            )  # fmt: skip
-        except paramiko.AuthenticationException:
-            return good(AREA, "logins", "keys only, and root not at all")
-        except (OSError, EOFError, paramiko.SSHException) as error:
-            raise VreError(f"no answer to a login as root: {error}") from error
-    return bad(AREA, "logins", "root may log in", "PermitRootLogin no")
-
-
-def _pinned(guest: Guest) -> paramiko.HostKeys:
-    known = paramiko.HostKeys()
-    kind, _, text = guest.host.public.partition(" ")
-    entry = paramiko.hostkeys.HostKeyEntry.from_line(f"[127.0.0.1]:{guest.port} {kind} {text}")
-    if entry is None or entry.key is None:
-        raise VreError("the guest's host key cannot be read")
-    known.add(f"[127.0.0.1]:{guest.port}", kind, entry.key)
-    return known
-
-
-def _ways(guest: Guest) -> list[str]:
-    try:
-        transport = paramiko.Transport(("127.0.0.1", guest.port))
-        with suppress(EOFError):
-            transport.start_client(timeout=60)
-            transport.auth_none(boot.USER)
-    except paramiko.BadAuthenticationType as error:
-        return list(error.allowed_types)
-    except (OSError, paramiko.SSHException) as error:
-        raise VreError(f"no SSH at the guest: {error}") from error
-    finally:
-        with suppress(UnboundLocalError):
-            transport.close()
-    return ["nothing at all: everybody is let in"]
+def firmware_used(told: str, wanted: str) -> Check:
+    """Judge what started the machine, by its own word: what was asked for need not be what happened. Pure."""
+    lines = told.splitlines() or [""]
+    used = "secure" if "SecureBoot enabled" in lines[1:] else lines[0]
+    if used == wanted:
+        return good(AREA, "firmware", f"it is {wanted}")
+    return bad(AREA, "firmware", f"it is {used or 'unknown'} instead of {wanted}")
 
 
 def initialised(told: str) -> Check:
@@ -247,8 +219,27 @@ def mitigations(told: str, cmdline: str) -> Iterator[Check]:
 
 def ports(told: str) -> Iterator[Check]:
     """Judge which TCP ports answered from outside. Pure."""
-    for family, answered in json.loads(told.strip().splitlines()[-1]).items():
-        yield only(AREA, f"ports {family}", answered, ALLOWED)
+    found = json.loads(told.strip().splitlines()[-1]) if told.strip() else {}
+    for family in FAMILIES:
+        if family in found:
+            yield only(AREA, f"ports {family}", found[family], ALLOWED)
+        else:
+            yield bad(AREA, f"ports {family}", "was not scanned")
+
+
+def nodes(told: str) -> Check:
+    """Judge the nodes of the cluster that kubeadm made, as kubectl tells them in JSON. Pure."""
+    found = {each["metadata"]["name"]: each for each in json.loads(told)["items"]}
+    lazy = sorted(name for name, each in found.items() if not _is_ready(each))
+    control = [name for name, each in found.items() if CONTROL in each["metadata"].get("labels", {})]
+    if lazy or not control:
+        why = f"not ready: {', '.join(lazy)}" if lazy else "there is no control machine"
+        return bad(LAUNCH, "kubeadm init", why, "kubectl describe node, and journalctl -u kubelet there")
+    return good(LAUNCH, "kubeadm init", f"ready: {', '.join(sorted(found))}")
+
+
+def _is_ready(node: Mapping[str, Any]) -> bool:
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in node["status"].get("conditions", []))
 
 
 def only(area: str, name: str, answered: Sequence[int], allowed: Sequence[int]) -> Check:

@@ -52,7 +52,7 @@ def main(identity: str) -> None:
     say("starting services")
     if shutil.which("update-grub"):
         run("update-grub")  # what the kernel is told, from the next start on
-    run("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/vre.conf")
+    run("systemd-tmpfiles", "--create", "/usr/lib/tmpfiles.d/vre.conf")
     run("systemctl", "restart", "systemd-modules-load.service", "systemd-sysctl.service", "systemd-journald.service")
     run("sshd", "-t")
     run("systemctl", "enable", "--now", *task["enable"])

@@ -1,6 +1,7 @@
 """The disk in the form that each target takes: the same bytes every time, without a clock or a name in them."""
 
 import hashlib
+import json
 import shutil
 import struct
 import uuid
@@ -56,6 +57,15 @@ def write(name: str, disk: Path, folder: Path, report: Report) -> Path:
         return made.rename(folder / form.file)
     finally:
         shutil.rmtree(work)
+
+
+def room(name: str, disk: Path) -> int:
+    """Return how many bytes `disk` (qcow2) takes in a form, and beside it while that is written."""
+    if FORMATS[name].make is _qcow2:
+        return disk.stat().st_size
+    told = run(["qemu-img", "measure", "--output", "json", "-f", "qcow2", "-O", "raw", disk])
+    whole = int(json.loads(told)["required"])
+    return 2 * whole if FORMATS[name].make is _gcp else whole
 
 
 def _whole(name: str, form: Format, disk: Path) -> None:

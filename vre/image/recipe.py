@@ -1,5 +1,6 @@
 """What is in the base image: build/image/image.yaml, read once and true from there on."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,9 @@ import yaml
 
 from vre import paths
 from vre.errors import VreError
+
+PACKAGED = "usr"
+"""The folder of `files` that is the Debian package vre-machine; in the others are settings, which launches write."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,7 @@ class Folder:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The base image's parts. `files` is a tree laid into it as it is, `generators` those of systemd that are off.
+    """The base image's parts. `files` is a tree that it gets as it is, `generators` those of systemd that are off.
 
     `boot` are the packages that a disk needs to start, `boot_files` how the names of the files for that begin: neither
     is for a machine that started from somebody else's image. `overrides` are modes of Debian's own files.
@@ -53,6 +57,10 @@ class Recipe:
     mask: tuple[str, ...] = ()
     generators: tuple[str, ...] = ()
 
+    def mode(self, name: str) -> int:
+        """Return the mode that one of `files` has on a machine."""
+        return self.modes.get(name, 0o755 if os.access(self.files / name, os.X_OK) else 0o644)
+
 
 def load(folder: Path | None = None) -> Recipe:
     """Read the recipe from `folder` (build/image by default). Raises VreError when its shape is wrong."""
@@ -69,7 +77,17 @@ def load(folder: Path | None = None) -> Recipe:
 
 
 def laid(files: Path) -> list[Path]:
-    """Return files and folders that are laid into the image, in order: not what Python keeps beside its programs."""
+    """Return files and folders that are laid into the image, in order."""
+    return [path for path in _ours(files) if path.relative_to(files).parts[0] != PACKAGED]
+
+
+def packaged(files: Path) -> list[Path]:
+    """Return the files that reach machines as a package, in order."""
+    return [path for path in _ours(files) if path.relative_to(files).parts[0] == PACKAGED and path.is_file()]
+
+
+def _ours(files: Path) -> list[Path]:
+    """Return all there is but what Python keeps beside its programs."""
     return sorted(path for path in files.rglob("*") if "__pycache__" not in path.parts)
 
 

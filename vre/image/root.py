@@ -68,7 +68,7 @@ def fill(root: Path, recipe: Recipe, packages: Path | None, report: Report) -> N
 
 
 def lay(root: Path, recipe: Recipe) -> None:
-    """Copy the files as they are, owned by root, with the modes that the recipe names."""
+    """Copy the settings as they are, owned by root, with the modes that the recipe names."""
     for source in laid(recipe.files):
         name = str(source.relative_to(recipe.files))
         target = root / name
@@ -77,7 +77,7 @@ def lay(root: Path, recipe: Recipe) -> None:
             continue
         target.unlink(missing_ok=True)
         shutil.copyfile(source, target)
-        target.chmod(recipe.modes.get(name, 0o755 if os.access(source, os.X_OK) else 0o644))
+        target.chmod(recipe.mode(name))
 
 
 def install(root: Path, packages: Path) -> None:

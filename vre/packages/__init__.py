@@ -1,4 +1,4 @@
-"""The programs that we build, as Debian packages: dpkg knows them, apt upgrades them, like everything else there."""
+"""Programs of ours, as Debian packages: dpkg knows them, apt upgrades them, like everything else there."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from vre.artifacts import versions
 from vre.artifacts.golang import architecture, build_all
 from vre.artifacts.store import Store
 from vre.image.recipe import Programs, Recipe, load
-from vre.packages import deb
+from vre.packages import deb, machine
 from vre.packages.deb import Package
 from vre.progress import Report
 
@@ -29,6 +29,7 @@ def pack(store: Store, recipe: Recipe, programs: Mapping[str, Path], report: Rep
     found = list(packages(recipe, programs, pins))
     inputs: dict[str, bytes | str] = {f"programs/{name}": programs[name].name for name in recipe.programs}
     inputs |= {"recipe": RECIPE, "packages": repr([(each.name, each.version, each.after) for each in found])}
+    inputs |= {f"files/{each.name}": machine.digest(each) for each in found if each.name == machine.NAME}
 
     def make(folder: Path) -> None:
         for each in found:
@@ -39,7 +40,7 @@ def pack(store: Store, recipe: Recipe, programs: Mapping[str, Path], report: Rep
 
 
 def packages(recipe: Recipe, programs: Mapping[str, Path], pins: versions.Versions) -> Iterator[Package]:
-    """Yield what is packed: each set of programs by its own name, or each of its programs by theirs."""
+    """Yield what is packed: each set of programs by its own name, or each of them by theirs; then vre-machine."""
     for source, wanted in recipe.programs.items():
         pinned = pins.program(source)
         for name, parts in _named(wanted, programs[source]).items():
@@ -52,6 +53,8 @@ def packages(recipe: Recipe, programs: Mapping[str, Path], pins: versions.Versio
                 homepage=f"https://pkg.go.dev/{pinned.module}@{pinned.version}",
                 after=AFTER.get(name, ""),
             )
+    if own := machine.package(recipe):
+        yield own
 
 
 def _named(wanted: Programs, built: Path) -> dict[str, list[str]]:

@@ -4,17 +4,27 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vre.artifacts.debian import EPOCH
 from vre.errors import VreError
 from vre.run import run
 
-LICENCE = "Apache-2.0, as every program in it; the sources are at {}\n"
-AFTER = """#!/bin/sh
-set -e
-if [ "$1" = configure ] && [ -d /run/systemd/system ]; then
+LICENCE = "Apache-2.0, as every program in it; the sources are {}\n"
+BEGIN = "#!/bin/sh\nset -e\n"
+ENABLE = """if [ "$1" = configure ]; then
+    for unit in {}; do
+        # One that is not known yet counts as enabled; one that was disabled by hand stays so.
+        if deb-systemd-helper --quiet was-enabled "$unit"; then
+            deb-systemd-helper enable "$unit" > /dev/null
+        else
+            deb-systemd-helper update-state "$unit" > /dev/null
+        fi
+    done
+fi
+"""
+AFTER = """if [ "$1" = configure ] && [ -d /run/systemd/system ]; then
     {}
 fi
 """
@@ -22,9 +32,10 @@ fi
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """What is in a package. `files` maps where each lies on a machine to the file here; all of them can be run.
+    """What is in a package. `files` maps where each lies on a machine to the file here; it can be run but for `modes`.
 
-    `after` is a command of the shell that a running machine is to run when the package was installed or upgraded.
+    `units` are systemd's that are enabled when they come, on a disk that is made as well; `after` is a command of the
+    shell that a running machine is to run when the package was installed or upgraded.
     """
 
     name: str
@@ -32,8 +43,10 @@ class Package:
     architecture: str
     files: Mapping[str, Path]
     description: str
-    homepage: str
+    homepage: str = ""
     after: str = ""
+    modes: Mapping[str, int] = field(default_factory=dict)
+    units: tuple[str, ...] = ()
 
     @property
     def file(self) -> str:
@@ -50,7 +63,7 @@ def write(package: Package, folder: Path) -> Path:
         _put(tree / name, source)
     notice = tree / "usr/share/doc" / package.name / "copyright"
     notice.parent.mkdir(parents=True)
-    notice.write_text(LICENCE.format(package.homepage))
+    notice.write_text(LICENCE.format(f"at {package.homepage}" if package.homepage else "what is in it"))
     sums = {path: path.read_bytes() for path in sorted(tree.rglob("*")) if path.is_file()}
     control = tree / "DEBIAN"
     control.mkdir()
@@ -58,8 +71,8 @@ def write(package: Package, folder: Path) -> Path:
     # By these `dpkg --verify` tells a changed file; the format knows no better sums.
     lines = (f"{_md5(content)}  {path.relative_to(tree)}\n" for path, content in sums.items())
     (control / "md5sums").write_text("".join(lines))
-    if package.after:
-        (control / "postinst").write_text(AFTER.format(package.after))
+    if script := postinst(package):
+        (control / "postinst").write_text(script)
     _settle(tree, package)
     made = folder / package.file
     packing = ["--root-owner-group", "-Zzstd", "-z3", "--threads-max=1"]
@@ -81,7 +94,14 @@ def about(package: Package, size: int) -> str:
         "Homepage": package.homepage,
         "Description": package.description,
     }
-    return "".join(f"{name}: {value}\n" for name, value in fields.items())
+    return "".join(f"{name}: {value}\n" for name, value in fields.items() if value)
+
+
+def postinst(package: Package) -> str:
+    """Return the script that dpkg runs when the package was unpacked; empty where there is nothing to do. Pure."""
+    parts = [ENABLE.format(" ".join(package.units))] if package.units else []
+    parts += [AFTER.format(package.after)] if package.after else []
+    return BEGIN + "".join(parts) if parts else ""
 
 
 def _md5(content: bytes) -> str:
@@ -95,7 +115,8 @@ def _put(target: Path, source: Path) -> None:
 
 def _settle(tree: Path, package: Package) -> None:
     """Give everything the mode and the time that it has on every machine, whatever is usual here."""
-    programs = {tree / name for name in package.files} | {tree / "DEBIAN/postinst"}
+    modes = {tree / name: package.modes.get(name, 0o755) for name in package.files}
+    modes[tree / "DEBIAN/postinst"] = 0o755
     for path in (tree, *tree.rglob("*")):
-        path.chmod(0o755 if path.is_dir() or path in programs else 0o644)
+        path.chmod(0o755 if path.is_dir() else modes.get(path, 0o644))
         os.utime(path, (EPOCH, EPOCH))

@@ -16,7 +16,7 @@ from vre.release import contents as inside
 from vre.release import envelope, files, manifest, provenance
 from vre.release.contents import Contents
 from vre.release.manifest import File, Manifest
-from vre.release.verify import digest
+from vre.release.verify import digest, space_fault
 
 CONTENTS = "contents.json"
 BILL_RECIPE = "1"  # raised when the same contents are written down in another way
@@ -33,7 +33,7 @@ def known(wanted: Sequence[str]) -> list[str]:
 def build(output: Path, wanted: Sequence[str], store: Store, key: CryptoSigner, report: Report) -> Path:
     """Return the folder of the release of this checkout's image, written into `output`.
 
-    What is there already and is right stays as it is. Raises VreError with what failed.
+    What is there already and is right stays as it is. Raises VreError with what failed, Refused where there is no room.
     """
     kinds = known(wanted)
     built = image.build(store, report)
@@ -47,6 +47,7 @@ def build(output: Path, wanted: Sequence[str], store: Store, key: CryptoSigner, 
     folder.mkdir(parents=True, exist_ok=True)
     bill = (described / manifest.BILL).read_bytes()
     atomic.write(folder / manifest.BILL, bill)
+    _fits(folder, [kind for kind in kinds if not _before(folder, kind)], built.path)
     disks = dict(_disk(kind, built.path, folder, report) for kind in kinds)
     lines = {manifest.BILL: File(sha256=hashlib.sha256(bill).hexdigest(), size=len(bill)), **disks}
     sign(folder, _manifest(built, inside.parse((described / CONTENTS).read_bytes()), lines), bill, key)
@@ -87,6 +88,13 @@ def _disk(kind: str, disk: Path, folder: Path, report: Report) -> tuple[str, Fil
     path = formats.write(kind, disk, folder, report)
     path.chmod(0o644)
     return path.name, File(sha256=digest(path), size=path.stat().st_size, format=kind)
+
+
+def _fits(folder: Path, kinds: Sequence[str], disk: Path) -> None:
+    """Raise Refused where what is still to be written does not fit."""
+    fault = space_fault(folder, sum(formats.room(kind, disk) for kind in kinds)) if kinds else None
+    if fault:
+        raise Refused([fault])
 
 
 def _before(folder: Path, kind: str) -> tuple[str, File] | None:

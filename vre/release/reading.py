@@ -111,8 +111,7 @@ def _bring(where: Place, pointer: Pointer, wanted: Wanted, target: Path, report:
     home = f"{channel.RELEASES}/{pointer.id}"
     for name in (*files.SAID, manifest.BILL):
         (target / name).write_bytes(where.read(f"{home}/{name}", envelope.LARGEST))
-    told = envelope.opened((target / files.MANIFEST).read_bytes(), manifest.KIND, wanted.keys)
-    made = manifest.parse(told)
+    made = manifest.parse(_signed(target / files.MANIFEST, pointer, wanted))
     name = made.disk(wanted.format)
     if not name:
         return  # told by the check that follows
@@ -120,6 +119,15 @@ def _bring(where: Place, pointer: Pointer, wanted: Wanted, target: Path, report:
     if fault:
         raise Refused([fault])
     where.fetch(f"{home}/{name}", target / name, made.files[name].size, report)
+
+
+def _signed(file: Path, pointer: Pointer, wanted: Wanted) -> bytes:
+    """Return the manifest's text. Raises VreError that names the release where it is not signed by a known key."""
+    try:
+        return envelope.opened(file.read_bytes(), manifest.KIND, wanted.keys)
+    except VreError as error:
+        hint = error.hint or "take another: vre image list; ask who publishes there"
+        raise VreError(f"release {pointer.id}: {file.name} {error.message}", hint=hint) from None
 
 
 def _same(release: Release, pointer: Pointer) -> Release:

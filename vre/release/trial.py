@@ -156,12 +156,24 @@ def launched(release: Release, keys: list[SSlibKey], folder: Path, report: Repor
     checkout.vre("down", "-s", NAME, "--yes", log=log)
 
 
+def nodes(folder: Path) -> str:
+    """Return the nodes of the stack that is launched below a folder, as kubectl tells them in JSON. Raises VreError."""
+    checkout = _there(folder)
+    command = [sys.executable, "-m", "vre.cli.main", "kubectl", "-s", NAME, "get", "nodes", "--output", "json"]
+    return run(command, cwd=checkout.path, env=checkout.env, timeout=PATIENCE)
+
+
+def _there(folder: Path) -> Checkout:
+    """Return the copy of the project that was made below a folder."""
+    path = folder / "project"
+    return Checkout(path=path, env=environment(path, path / ".vre"))
+
+
 def _tidy(folder: Path) -> None:
     """Take down what a run that was killed left running."""
-    left = folder / "project"
-    if (left / "stacks" / f"Pulumi.{NAME}.yaml").exists():
-        before = Checkout(path=left, env=environment(left, left / ".vre"))
-        before.vre("down", "-s", NAME, "--yes", log=folder / "launch.log")
+    left = _there(folder)
+    if (left.path / "stacks" / f"Pulumi.{NAME}.yaml").exists():
+        left.vre("down", "-s", NAME, "--yes", log=folder / "launch.log")
     shutil.rmtree(folder, ignore_errors=True)
 
 

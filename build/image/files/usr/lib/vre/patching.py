@@ -15,7 +15,7 @@ RUNTIME = frozenset({"containerd", "cri-tools", "kubelet", "kubernetes-cni", "ru
 """Packages under running pods: one machine of the cluster takes them at a time. Their pods live on."""
 BASE = frozenset({"amd64-microcode", "dbus", "intel-microcode", "libc6", "systemd"})
 """Packages that everything has loaded or that cannot start anew: only a reboot brings the new one into use."""
-SHOWN = ("containerd", "runc", "kubelet", "kubeadm", "kubernetes-cni", "libc6", "systemd")
+SHOWN = ("containerd", "runc", "kubelet", "kubeadm", "kubernetes-cni", "libc6", "systemd", "vre-machine")
 """Packages whose versions a person is shown."""
 STALE = timedelta(hours=1)
 """How long a turn lasts without a word of its holder: longer than a reboot, and the end of waiting for a dead one."""
