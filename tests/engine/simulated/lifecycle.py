@@ -87,9 +87,12 @@ class Life:
         assert self.phantoms() == []
 
     def orphans(self) -> list[Thing]:
-        """Return what stands in the cloud and in no state: made twice, or forgotten."""
+        """Return what stands in the cloud and in no state: made twice, or forgotten.
+
+        What a cloud makes by itself beside a resource was declared by nobody, and has no name of the engine's.
+        """
         known = {(each["type"], each.get("id")) for each in self.engine.resources(self.stack)}
-        things = [thing for thing in self.cloud.resources() if thing.type != PASSING]
+        things = [thing for thing in self.cloud.resources() if thing.urn and thing.type != PASSING]
         return [thing for thing in things if (thing.type, thing.id) not in known]
 
     def phantoms(self) -> list[str]:
