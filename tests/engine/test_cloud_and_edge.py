@@ -69,7 +69,7 @@ def both(tmp_path: Path, pulumi_program: Path) -> Iterator[Both]:
         yield Both(life=replace(life, engine=replace(life.engine, checkout=checkout)), server=server)
 
 
-@pytest.mark.requirement("P-13", "P-18", "P-20", "P-43", "P-69")
+@pytest.mark.requirement("P-13", "P-18", "P-43", "P-100")
 @pytest.mark.timeout(900)
 def test_a_whole_life(both: Both) -> None:
     life = both.life
