@@ -34,7 +34,7 @@ class Engine:
         """Run a command in the clone to its end."""
         done = subprocess.run(
             [str(word) for word in words], cwd=self.checkout.path, env={**self.checkout.env, **(env or {})},
-            input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False,
+            input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900, check=False,
         )  # fmt: skip
         return Told(code=done.returncode, text=done.stdout)
 

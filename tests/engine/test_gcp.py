@@ -33,6 +33,7 @@ LATER: dict[str, Any] = {
     "access": {"keys": [".vre/id_ed25519.pub"], "operators": ["203.0.113.0/24", "2001:db8::/32"]},
     "machines": {"control": {"size": "medium", "disk": 20, "data": 30}, "workers": {"count": 1, "without": [1]}},
 }
+QUIET = 10.0  # seconds in which a call that need not wait would have come
 GROWN = ("phenome-control", "phenome-control-system", "phenome-control-data")
 
 
@@ -149,3 +150,14 @@ def test_without_credentials_nothing_is_made(tmp_path: Path, pulumi_program: Pat
     life = begin(tmp_path / "clone", "test", text(), ["gcp"])
     assert "could not find default credentials" in life.fails("preview")
     assert life.cloud.resources() == []
+
+
+def test_no_disk_goes_before_the_machine_that_uses_it(life: Life) -> None:
+    life.configure(text(machines={}))
+    life.up()
+    life.configure(text(machines={}, cloud={**CLOUD, "zone": "europe-west1-c"}))
+    life.kill(Fault(what="hang", type=gcp.INSTANCE, method="delete"), quiet=QUIET)
+    assert life.cloud.journal("delete", kind=simulated.DISK) == []
+    life.up()
+    life.whole()
+    assert {each.inputs["zone"] for each in life.cloud.resources(simulated.DISK)} == {"europe-west1-c"}

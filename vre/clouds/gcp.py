@@ -313,7 +313,7 @@ def data(net: Network, machine: Machine) -> Data:
     return Data(device=f"/dev/disk/by-id/scsi-0Google_PersistentDisk_{DATA_NAME}", volume=disk)
 
 
-def _disk(net: Network, machine: Machine, word: str, gib: int, **source: Any) -> gcp.compute.Disk:
+def _disk(net: Network, machine: Machine, word: str, gib: int, *before: Resource, **source: Any) -> gcp.compute.Disk:
     # Google's plugin would make a smaller disk anew, and empty.
     held = resources.Capacity(f"{machine.name}-{word}", gib=max(gib, SMALLEST_DISK), opts=net.child)
     # A newer image is for new machines. The subnet takes a minute, in which the grant of the key spreads.
@@ -326,14 +326,15 @@ def _disk(net: Network, machine: Machine, word: str, gib: int, **source: Any) ->
         disk_encryption_key={"kms_key_self_link": net.key.id},
         labels=tags(net.order.config.name, machine.role),
         **source,
-        opts=net.after(held, net.grant, net.subnet, ignore=["image"]),
+        opts=net.after(held, net.grant, net.subnet, *before, ignore=["image"]),
     )
 
 
 def machine(net: Network, plan: Machine, guard: Guard, data: Data, boot: Output[Seed]) -> Made:
     """Make one machine: system disk from the image, data disk, its place in the network; an address if it is a door."""
     stock = net.cloud.image == DEBIAN
-    system = _disk(net, plan, "system", plan.disk, image=DEBIAN_IMAGE if stock else net.cloud.image)
+    # Whichever disk is made anew first takes the machine away; the other has to wait for that, else it is in use.
+    system = _disk(net, plan, "system", plan.disk, data.volume, image=DEBIAN_IMAGE if stock else net.cloud.image)
     address, card = _card(net, plan)
     made = gcp.compute.Instance(
         plan.name,

@@ -35,6 +35,8 @@ ASSOCIATION = "association"
 DAYS = (7, 30, 90, 365, 730, 1095, 5475)
 LIMITS = {"http_config_settings": 10, "http_request_dynamic_redirect": 10, "http_request_firewall_custom": 5}
 TOKEN = "a-token-of-the-zone-60418"
+DOCUMENTATION = ("192.0.2.", "198.51.100.", "203.0.113.")
+"""What stands for public addresses in tests, and is not public."""
 
 
 def zone_of(call: Call, name: str) -> Thing:
@@ -79,7 +81,7 @@ class Record(Kind):
         if zone is None or zone_of(call, call.inputs["name"]).id != zone.id:
             raise CloudError(f"DNS Validation Error: {call.inputs['name']} is not in the zone (1004)")
         public = call.inputs["type"] != "A" or ip_address(call.inputs["content"]).is_global
-        documentation = call.inputs["content"].startswith("203.0.113.")
+        documentation = call.inputs["content"].startswith(DOCUMENTATION)
         if call.inputs.get("proxied") and not public and not documentation:
             raise CloudError(f"Target {call.inputs['content']} is not allowed for a proxied record. (9041)")
 

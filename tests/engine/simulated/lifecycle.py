@@ -67,17 +67,25 @@ class Life:
         return self.succeeds("refresh", "--yes", "--skip-preview")
 
     def destroy(self) -> None:
-        """Destroy it. Nothing is left in the cloud but what was there before."""
+        """Destroy it. Nothing is left."""
         self.succeeds("destroy", "--yes", "--skip-preview")
+        self.gone()
+
+    def gone(self) -> None:
+        """Hold that nothing is left in the cloud but what was there before."""
         assert [thing for thing in self.cloud.resources() if thing.type != PASSING] == []
 
-    def planned(self) -> dict[str, str]:
-        """Return what the next `up` would do, by the resource's name: create, update, replace, delete."""
+    def planned(self, plugin: str = "") -> dict[str, str]:
+        """Return what the next `up` would do, by the resource's name: create, update, replace, delete.
+
+        Of one plugin's resources only, where it is named: others may have the same names.
+        """
         told = self.engine.pulumi("preview", "--json", "--stack", self.stack)
         self.said.append(told.text)
         assert told.code == 0, told.text
         steps = json.loads(told.text[told.text.index("{") :]).get("steps") or []
-        done = {_name(step["urn"]): "replace" if step["op"] in REPLACED else step["op"] for step in steps}
+        mine = [step for step in steps if _type(step["urn"]).startswith(plugin)]
+        done = {_name(step["urn"]): "replace" if step["op"] in REPLACED else step["op"] for step in mine}
         return {name: action for name, action in done.items() if action not in ("same", "read", "refresh")}
 
     def whole(self) -> None:
@@ -87,9 +95,12 @@ class Life:
         assert self.phantoms() == []
 
     def orphans(self) -> list[Thing]:
-        """Return what stands in the cloud and in no state: made twice, or forgotten."""
+        """Return what stands in the cloud and in no state: made twice, or forgotten.
+
+        What a cloud makes by itself beside a resource was declared by nobody, and has no name of the engine's.
+        """
         known = {(each["type"], each.get("id")) for each in self.engine.resources(self.stack)}
-        things = [thing for thing in self.cloud.resources() if thing.type != PASSING]
+        things = [thing for thing in self.cloud.resources() if thing.urn and thing.type != PASSING]
         return [thing for thing in things if (thing.type, thing.id) not in known]
 
     def phantoms(self) -> list[str]:
@@ -99,26 +110,33 @@ class Life:
         things = [each for each in every if each.get("custom") and not each["type"].startswith(NOT_THINGS)]
         return [str(each["urn"]) for each in things if (each["type"], each.get("id")) not in there]
 
-    def fail_in_turn(self, fault: Fault) -> list[Entry]:
-        """Bring it up until it is up, while the first call of each type (or resource, by `once_per`) goes wrong once.
+    def fail_in_turn(self, *faults: Fault, action: str = "up", go_on: bool = True) -> list[Entry]:
+        """Run an action until it succeeds, while the first call of each type (or resource, by `once_per`) goes wrong.
 
-        Return the calls that went wrong. Every run that fails must have met a fault that none met before.
+        Return the calls that went wrong. Every run that fails must have met a fault that none met before. With `go_on`
+        a run does what does not hang on the failure. Not where things are made anew: there the engine then deletes
+        what others still use, and may wait for ever (https://github.com/pulumi/pulumi/issues/16373).
         """
-        assert fault.once_per
-        self.cloud.plan(fault)
-        seen = len(self._hit())
+        assert all(fault.once_per for fault in faults)
+        before = len(self._hit())
+        self.cloud.plan(*faults)
+        seen = before
+        flags = ["--continue-on-error"] if go_on else []
         for _ in range(MOST):
-            told = self.run("up", "--yes", "--skip-preview", "--continue-on-error")
+            told = self.run(action, "--yes", "--skip-preview", *flags)
             met = self._hit()
             if told.code == 0:
                 self.cloud.plan()
-                return met
+                return met[before:]
             assert len(met) > seen, f"it fails, and nobody made it fail:\n{told.text}"
             seen = len(met)
-        raise AssertionError(f"not up after {MOST} runs")
+        raise AssertionError(f"no good end of {action} after {MOST} runs")
 
-    def kill(self, fault: Fault, *words: str) -> Entry:
-        """Start `up` (or what `words` say), kill engine and plugins when the fault's call hangs, and clear the lock."""
+    def kill(self, fault: Fault, *words: str, quiet: float = 0.0) -> Entry:
+        """Start `up` (or what `words` say), kill engine and plugins when the fault's call hangs, and clear the lock.
+
+        With `quiet`, only when nothing else has been asked of the cloud for so many seconds.
+        """
         before = len(self._hit())
         self.cloud.plan(fault)
         action = words or ("up", "--yes", "--skip-preview")
@@ -128,6 +146,7 @@ class Life:
             running = subprocess.Popen(command, cwd=place.path, env=dict(place.env), stdout=log, stderr=log)
         try:
             _until(lambda: len(self._hit()) > before or running.poll() is not None)
+            self._settle(quiet)
         finally:
             _kill(running)
         self.said.append((place.state / "killed.log").read_text())
@@ -135,6 +154,10 @@ class Life:
         self.cloud.plan()
         self.recover()
         return self._hit()[-1]
+
+    def _settle(self, quiet: float) -> None:
+        """Wait until nothing has been asked of the cloud for a while."""
+        _until(lambda: time.time() - max(each.at for each in self.cloud.journal()) >= quiet)
 
     def recover(self) -> None:
         """Clear what a killed run left, as `vre up` does."""
@@ -163,6 +186,10 @@ def begin(
 
 def _name(urn: str) -> str:
     return urn.split("::")[-1]
+
+
+def _type(urn: str) -> str:
+    return urn.split("::")[2].split("$")[-1]
 
 
 def _until(holds: Any) -> None:
