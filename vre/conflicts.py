@@ -12,7 +12,7 @@ from vre.policy import PODS, SERVICES
 
 def conflicts(config: Config) -> list[Finding]:
     """Return every contradiction in a stack file; keys are without `vre:`."""
-    every = (_data, _cloud, _edge, _openstack, _networks, _outbound, _sizes, _patches)
+    every = (_data, _cloud, _edge, _openstack, _networks, _visitors, _outbound, _sizes, _patches)
     return [finding for look in every for finding in look(config)]
 
 
@@ -127,6 +127,23 @@ def _networks(config: Config) -> Iterator[Finding]:
                 reason=f"{network} overlaps the cluster's own range for {name}, {text}",
                 example="network: 10.77.0.0/16",
             )
+
+
+def _visitors(config: Config) -> Iterator[Finding]:
+    """Yield who cannot come from where the stack file says: a cloud's network is the stack's alone."""
+    if isinstance(config.cloud, Libvirt):
+        return
+    own = ip_network(config.cloud.network)
+    named = {"access.operators": config.access.operators, "edge.networks": getattr(config.edge, "networks", ())}
+    for key, networks in named.items():
+        for text in networks:
+            other = ip_network(text)
+            if own.overlaps(other) and other.prefixlen >= own.prefixlen:
+                yield Finding(
+                    key=key,
+                    reason=f"{text} overlaps the stack's own network, {own}: nobody comes from there",
+                    example="cloud.network: another private range, such as 10.78.0.0/16",
+                )
 
 
 def _outbound(config: Config) -> Iterator[Finding]:

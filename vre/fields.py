@@ -46,7 +46,10 @@ def _cidr(value: str) -> str:
 
 def _name(value: str) -> str:
     if not NAME.fullmatch(value) or "--" in value:
-        raise ValueError("a name has 1 to 20 of a-z, 0-9 and single hyphens, begins with a letter and ends with none")
+        raise ValueError(
+            "a name has 1 to 20 of a-z, 0-9 and single hyphens, begins with a letter and ends with none: so every cloud"
+            " takes it, and it is one label below a zone"
+        )
     return value
 
 

@@ -163,9 +163,23 @@ def _variant(loc: Where) -> str:
 def _reason(error: ErrorDetails, at: Where, variant: str) -> str:
     if error["type"] == "extra_forbidden":
         names = [_name(name, info) for name, info in _fields(at[:-1], variant).items()]
+        others = _others(at, variant)
+        if others:
+            return f"is a key of {', '.join(others)}, not of {variant}; there are: {', '.join(names)}"
         near = difflib.get_close_matches(str(at[-1]), names, n=1, cutoff=0.5)
         return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; there are: {', '.join(names)}"
     return _words(error).format(**error.get("ctx", {})).removeprefix("Value error, ")
+
+
+def _others(at: Where, variant: str) -> list[str]:
+    """Return which other variants of a part (the cloud, the edge) have the key that the chosen one has not."""
+    if not variant:
+        return []
+    models = _models(Config.model_fields[str(at[0])].annotation)
+    providers = [str(name) for model in models for name in get_args(model.model_fields["provider"].annotation)]
+    return [
+        each for each in providers if at[-1] in (_name(name, info) for name, info in _fields(at[:-1], each).items())
+    ]
 
 
 def _words(error: ErrorDetails) -> str:
@@ -224,4 +238,4 @@ def _shown(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {_shown(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(_shown(each) for each in value) + "]"
-    return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

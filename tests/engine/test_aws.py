@@ -114,7 +114,8 @@ def test_a_stack_lives_on_aws_although_every_kind_of_call_fails_once(endpoint: s
     assert {entry.type for entry in failed} == {kind.token for kind in Aws.kinds}
     life.whole()
     stack = meant("phenome")
-    assert_agree(stack, aws.read_back(ec2, "phenome").evaluator())
+    world = aws.read_back(ec2, "phenome")
+    assert_agree(world.placed(stack), world.evaluator())
     assert len(left(ec2, "phenome")) == 22
     hardened(ec2, client(endpoint, "kms"))
     covered(life)
@@ -213,7 +214,8 @@ def changes(life: Life, ec2: Any) -> None:
     }.items()
     assert after["vre-phenome-control"]["InstanceType"] == "m6i.xlarge"
     assert sorted(disk["Size"] for disk in ec2.describe_volumes()["Volumes"]) == [10, 12, 20, 30]
-    assert_agree(meant("phenome", **more), aws.read_back(ec2, "phenome").evaluator())
+    world = aws.read_back(ec2, "phenome")
+    assert_agree(world.placed(meant("phenome", **more)), world.evaluator())
     drifts(life, ec2)
     life.configure(text(settings("phenome", **{**more, "cloud": {"zone": f"{REGION}b"}})))
     moved = steps(life)

@@ -8,14 +8,16 @@ service are not filtered at all, whatever the rules say; the machine's own firew
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, ip_address, ip_network
 from typing import Any
 
 from tests.oracle import ports
 from tests.oracle.compare import IN, OTHER, Evaluator, Flow
+from tests.oracle.configs import Case
 from tests.oracle.told import Props, Resource
-from vre.policy import Address, Network
+from vre.inventory import Plan
+from vre.policy import Address, Network, Peer
 
 VPC = "aws:ec2/vpc:Vpc"
 SUBNET = "aws:ec2/subnet:Subnet"
@@ -76,12 +78,29 @@ class World:
     cards: tuple[Card, ...]
     ways: Mapping[tuple[str, int], str]
 
+    def placed(self, case: Case) -> Case:
+        """Return a case whose machines have the IPv6 addresses that AWS gave them, which no plan can know.
+
+        They are nodes' addresses like those of the plan; the operators' way through the control plane's machine is
+        IPv4's alone.
+        """
+        machines = tuple(replace(each, ipv6=self._six(each.ipv4)) for each in case.plan.machines)
+        nodes = (*case.policy.of(Peer.NODES), *(ip_network(each.ipv6) for each in machines if each.ipv6))
+        policy = replace(case.policy, networks={**case.policy.networks, Peer.NODES: nodes})
+        return replace(case, plan=Plan(machines=machines), policy=policy)
+
+    def _six(self, ipv4: str) -> str:
+        """Return the IPv6 address of whatever has this IPv4 address."""
+        found = (each for card in self.cards if ip_address(ipv4) in card.addresses for each in card.addresses)
+        return next((str(each) for each in found if each.version == 6), "")
+
     def evaluator(self) -> Evaluator:
         """Return what answers which ports a flow may have."""
         places = {address: card for card in self.cards for address in card.addresses}
 
         def lets(flow: Flow) -> int:
-            card = places.get(ip_address(flow.machine.ipv4))
+            own = flow.machine.ipv4 if flow.peer.address.version == 4 else flow.machine.ipv6
+            card = places.get(ip_address(own)) if own else None
             if card is None or not self._leads(card, flow):
                 return ports.NONE
             found = ports.NONE
@@ -143,12 +162,17 @@ def _networks(every: list[Resource]) -> Iterator[Network]:
 
 def _card(card: Resource, led: set[str]) -> Card:
     return Card(
-        addresses=frozenset(map(ip_address, card.inputs["privateIps"])),
+        addresses=frozenset(map(ip_address, [*card.inputs["privateIps"], *_six(card)])),
         # Without a group of its own it is in the default one.
         groups=tuple(card.inputs.get("securityGroups") or ["default"]),
         subnet=card.inputs["subnetId"],
         public=card.id in led,
     )
+
+
+def _six(card: Resource) -> list[str]:
+    """Return the IPv6 addresses that AWS gave a card: as many as were asked for."""
+    return list(card.outputs.get("ipv6Addresses", ()))[: card.inputs.get("ipv6AddressCount", 0)]
 
 
 def _rules(every: list[Resource]) -> Iterator[Rule]:
@@ -231,7 +255,12 @@ def _read_rule(rule: Mapping[str, Any]) -> Rule:
 
 def _read_card(card: Mapping[str, Any], public: set[Any]) -> Card:
     return Card(
-        addresses=frozenset(ip_address(each["PrivateIpAddress"]) for each in card["PrivateIpAddresses"]),
+        addresses=frozenset(
+            [
+                *(ip_address(each["PrivateIpAddress"]) for each in card["PrivateIpAddresses"]),
+                *(ip_address(each["Ipv6Address"]) for each in card["Ipv6Addresses"]),
+            ]
+        ),
         groups=tuple(each["GroupId"] for each in card["Groups"]),
         subnet=card["SubnetId"],
         public=card["NetworkInterfaceId"] in public,

@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from vre import clouds
 from vre.cloud import DEBIAN, Aws
 from vre.clouds.aws import DEBIAN_NAME, DEBIAN_OWNER, SIZES, faults
-from vre.clouds.rented import flows, native, nearest, size_key
+from vre.clouds.rented import flows, meant, native, nearest, size_key
 from vre.config import Config
 from vre.errors import Finding
 from vre.plan import plan
@@ -231,7 +231,8 @@ def _sizes_of(config: Config, facts: Facts) -> Iterator[Finding]:
         size = facts.sizes.get(name)
         if size is None:
             known = facts.offered | {each.name for each in SIZES}
-            yield _finding(key, f"AWS has no size {name} in this region", f"size: {{type: {nearest(name, known)}}}")
+            reason = f"AWS has no size {name} in this region{meant(name, known)}"
+            yield _finding(key, reason, f"size: {{type: {nearest(name, known)}}}")
         elif not size.intel:
             yield _finding(key, f"{name} has an ARM processor; the images are for x86_64", "size: {type: m6i.xlarge}")
         elif not size.nitro:

@@ -13,7 +13,7 @@ import httpx
 
 from vre.cloud import DEBIAN, Azure
 from vre.clouds.azure import GALLERY, IMAGE, KEY_TYPES, REGIONS, SIZES, usable
-from vre.clouds.rented import native, nearest
+from vre.clouds.rented import meant, native, nearest, unknown_region
 from vre.config import Config
 from vre.errors import Finding, VreError
 from vre.inventory import Machine
@@ -234,9 +234,7 @@ def _offline(config: Config, facts: Facts) -> Iterator[Finding]:
     cloud = _cloud(config)
     regions = facts.regions or REGIONS
     if cloud.region not in regions:
-        yield _finding(
-            "cloud.region", f"there is no region {cloud.region}", f"region: {nearest(cloud.region, regions)}"
-        )
+        yield unknown_region("Azure", cloud.region, regions)
     if not usable(cloud.image):
         yield _finding("cloud.image", "trusted launch starts from an image of a gallery only", f"image: {GALLERY}")
     for each in RESERVED:
@@ -278,7 +276,8 @@ def _machines(config: Config, facts: Facts) -> Iterator[Finding]:
         if not facts.sizes or not name:
             continue
         if size is None:
-            yield _finding(key, f"{name} is no size of this region", f"size: {{type: {nearest(name, facts.sizes)}}}")
+            reason = f"{name} is no size of this region{meant(name, facts.sizes)}"
+            yield _finding(key, reason, f"size: {{type: {nearest(name, facts.sizes)}}}")
             continue
         if not size.open:
             yield _finding(key, f"the subscription may not use {name} in this region", "ask support, or another region")

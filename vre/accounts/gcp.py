@@ -10,7 +10,7 @@ import yaml
 
 from vre.cloud import DEBIAN, Gcp
 from vre.clouds.gcp import DEBIAN_IMAGE, REGIONS, SCSI_FAMILIES, SIZES, SMALLEST_DISK, refusals, rules, size, zone
-from vre.clouds.rented import nearest
+from vre.clouds.rented import meant, nearest, unknown_region
 from vre.clouds.site import Disk, Order
 from vre.config import Config
 from vre.errors import Finding, VreError
@@ -83,8 +83,7 @@ def _permissions(cloud: Gcp, facts: Facts) -> Iterator[Finding]:
 
 def _place(cloud: Gcp, facts: Facts) -> Iterator[Finding]:
     if cloud.region not in facts.zones:
-        near = nearest(cloud.region, facts.zones or REGIONS)
-        yield _finding("cloud.region", f"there is no region {cloud.region}", f"region: {near}")
+        yield unknown_region("Google", cloud.region, tuple(facts.zones) or REGIONS)
     elif zone(cloud) not in facts.zones[cloud.region]:
         there = ", ".join(facts.zones[cloud.region])
         reason = f"{cloud.region} has no zone {zone(cloud)}; there are: {there}"
@@ -122,7 +121,7 @@ def _size(machine: Machine, facts: Facts) -> tuple[str, str]:
     if name in facts.types:
         return "", ""
     usable = [each for each in facts.types if each.split("-")[0] in SCSI_FAMILIES]
-    return f"the zone has no type {name}", f"size: {{type: {nearest(name, usable)}}}"
+    return f"the zone has no type {name}{meant(name, usable)}", f"size: {{type: {nearest(name, usable)}}}"
 
 
 def _room(config: Config, facts: Facts) -> Iterator[Finding]:

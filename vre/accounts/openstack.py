@@ -8,7 +8,7 @@ from typing import Any
 from vre import clouds
 from vre.cloud import DEBIAN, OpenStack
 from vre.clouds.openstack import DEBIAN_NAME, NAMED_BY_ID
-from vre.clouds.rented import Type, flows, nearest
+from vre.clouds.rented import Type, flows, meant, nearest
 from vre.config import Config
 from vre.errors import Finding
 from vre.inventory import Machine, Plan
@@ -117,11 +117,7 @@ def _sizes(config: Config, facts: Facts) -> Iterator[Finding]:
 def _size(machine: Machine, flavors: Sequence[Type]) -> tuple[str, str]:
     """Return why a machine's size cannot be had, and what to write instead; nothing where it can."""
     if machine.native:
-        names = [each.name for each in flavors]
-        known = machine.native in names
-        return (
-            ("", "") if known else (f"no flavour {machine.native}", f"size: {{type: {nearest(machine.native, names)}}}")
-        )
+        return _named(machine.native, [each.name for each in flavors])
     numbers = f"{machine.cpus} processors and {machine.memory / 1024:g} GiB"
     just = [each.name for each in flavors if (each.cpus, each.memory * 1024) == (machine.cpus, machine.memory)]
     if len(just) == 1:
@@ -135,6 +131,12 @@ def _size(machine: Machine, flavors: Sequence[Type]) -> tuple[str, str]:
         f"no flavour has just {numbers}; the smallest that holds it has {best.cpus} and {best.memory:g}",
         f"size: {{type: {best.name}}}",
     )
+
+
+def _named(name: str, names: Sequence[str]) -> tuple[str, str]:
+    if name in names:
+        return "", ""
+    return f"no flavour {name}{meant(name, names)}", f"size: {{type: {nearest(name, names)}}}"
 
 
 def _large_enough(machine: Machine, flavors: Sequence[Type]) -> list[Type]:
@@ -199,10 +201,9 @@ def _rules(config: Config, stack: Plan) -> int:
 
 def _unknown(key: str, kind: str, wanted: str, known: Mapping[str, Any] | Sequence[str]) -> Finding:
     there = sorted(known)
-    near = nearest(wanted, there) if there else ""
-    reason = f"there is no {kind} {wanted}" + (f"; did you mean {near}?" if near in there else "")
-    word = key.rpartition(".")[2]
-    return _finding(key, reason, f"{word}: {near or 'ask the operator of the cloud'}")
+    near = nearest(wanted, there) if there else "ask the operator of the cloud"
+    reason = f"there is no {kind} {wanted}{meant(wanted, there)}"
+    return _finding(key, reason, f"{key.rpartition('.')[2]}: {near}")
 
 
 def _finding(key: str, reason: str, example: str) -> Finding:

@@ -12,7 +12,7 @@ from pulumi import Input, InvokeOptions, Output, Resource, ResourceOptions
 
 from vre import access
 from vre.cloud import DEBIAN, Aws
-from vre.clouds.rented import Flow, Type, flows, native, nearest, sizes, tags
+from vre.clouds.rented import Flow, Type, flows, native, sizes, tags, unknown_region
 from vre.clouds.site import Data, Made, Order
 from vre.config import Config
 from vre.errors import Finding
@@ -129,8 +129,7 @@ def faults(config: Config, plan: Plan) -> Iterator[Finding]:
     """Yield what AWS would refuse, as far as that can be known without asking it."""
     cloud = _cloud(config)
     if cloud.region not in REGIONS:
-        reason = f"AWS has no region {cloud.region}"
-        yield Finding(key="vre:cloud.region", reason=reason, example=f"region: {nearest(cloud.region, REGIONS)}")
+        yield unknown_region("AWS", cloud.region, REGIONS)
     elif cloud.zone and not cloud.zone.startswith(cloud.region):
         reason = f"{cloud.zone} is not in {cloud.region}"
         yield Finding(key="vre:cloud.zone", reason=reason, example=f"zone: {cloud.region}a")

@@ -15,7 +15,7 @@ from pulumi_azure_native import network as networks
 
 from vre import access
 from vre.cloud import DEBIAN, Azure
-from vre.clouds.rented import Flow, Type, flows, native, nearest, sizes, tags
+from vre.clouds.rented import Flow, Type, flows, native, sizes, tags, unknown_region
 from vre.clouds.site import USER, Data, Made, Order
 from vre.config import Config
 from vre.errors import Finding, VreError
@@ -50,15 +50,17 @@ SIZES = (
 )
 """Cheapest first. All know trusted launch and encryption at host, and none has a local disk."""
 REGIONS = (
-    "australiacentral", "australiaeast", "australiasoutheast", "austriaeast", "belgiumcentral", "brazilsouth",
-    "canadacentral", "canadaeast", "centralindia", "centralus", "chilecentral", "denmarkeast", "eastasia", "eastus",
-    "eastus2", "francecentral", "germanywestcentral", "indonesiacentral", "israelcentral", "italynorth", "japaneast",
-    "japanwest", "koreacentral", "koreasouth", "malaysiawest", "mexicocentral", "newzealandnorth", "northcentralus",
-    "northeurope", "norwayeast", "polandcentral", "qatarcentral", "southafricanorth", "southcentralus",
-    "southeastasia", "southindia", "spaincentral", "swedencentral", "switzerlandnorth", "uaenorth", "uksouth",
-    "ukwest", "westcentralus", "westeurope", "westindia", "westus", "westus2", "westus3",
+    "australiacentral", "australiacentral2", "australiaeast", "australiasoutheast", "austriaeast", "belgiumcentral",
+    "brazilsouth", "brazilsoutheast", "canadacentral", "canadaeast", "centralindia", "centralus", "chilecentral",
+    "denmarkeast", "eastasia", "eastus", "eastus2", "francecentral", "francesouth", "germanynorth",
+    "germanywestcentral", "indonesiacentral", "israelcentral", "italynorth", "japaneast", "japanwest",
+    "jioindiacentral", "jioindiawest", "koreacentral", "koreasouth", "malaysiawest", "mexicocentral", "newzealandnorth",
+    "northcentralus", "northeurope", "norwayeast", "norwaywest", "polandcentral", "qatarcentral", "southafricanorth",
+    "southafricawest", "southcentralus", "southeastasia", "southindia", "spaincentral", "swedencentral", "swedensouth",
+    "switzerlandnorth", "switzerlandwest", "uaecentral", "uaenorth", "uksouth", "ukwest", "westcentralus", "westeurope",
+    "westindia", "westus", "westus2", "westus3",
 )  # fmt: skip
-"""https://learn.microsoft.com/azure/reliability/regions-list: those that anybody may use."""
+"""https://learn.microsoft.com/azure/reliability/regions-list. Some are for few: the account says."""
 PLATFORM = "168.63.129.16/32"
 """Azure's resolver, DHCP server and provisioning service (https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16)."""
 METADATA = "169.254.169.254/32"
@@ -123,8 +125,7 @@ def faults(config: Config, plan: Plan) -> Iterator[Finding]:
     """Yield what Azure would refuse, as far as that can be known without asking it."""
     cloud = _cloud(config)
     if cloud.region not in REGIONS:
-        reason = f"Azure has no region {cloud.region}"
-        yield Finding(key="vre:cloud.region", reason=reason, example=f"region: {nearest(cloud.region, REGIONS)}")
+        yield unknown_region("Azure", cloud.region, REGIONS)
     if not usable(cloud.image):
         reason = "trusted launch starts from an image of a gallery only, and this id names none"
         yield Finding(key="vre:cloud.image", reason=reason, example=f"image: {GALLERY}")

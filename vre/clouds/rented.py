@@ -80,6 +80,19 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return near[0] if near else f"one of {', '.join(known[:5])}, ..."
 
 
+def meant(word: str, words: Iterable[str]) -> str:
+    """Return the question that ends a fault about a mistyped word; nothing where no known word is like it."""
+    known = list(words)
+    near = nearest(word, known)
+    return f"; did you mean {near}?" if near in known else ""
+
+
+def unknown_region(cloud: str, region: str, known: Sequence[str]) -> Finding:
+    """Return the finding about a region that a cloud has not, with the one that may be meant."""
+    reason = f"{cloud} has no region {region}{meant(region, known)}"
+    return Finding(key="vre:cloud.region", reason=reason, example=f"region: {nearest(region, known)}")
+
+
 def flows(policy: Policy, role: Role) -> tuple[Flow, ...]:
     """Return what is let into and out of machines of a role, each flow once: a cloud cannot tell who sends."""
     kept: dict[str, Flow] = {}
