@@ -178,7 +178,9 @@ def _others(at: Where, variant: str) -> list[str]:
     models = _models(Config.model_fields[str(at[0])].annotation)
     providers = [str(name) for model in models for name in get_args(model.model_fields["provider"].annotation)]
     return [
-        each for each in providers if at[-1] in (_name(name, info) for name, info in _fields(at[:-1], each).items())
+        each
+        for each in providers
+        if str(at[-1]) in (_name(name, info) for name, info in _fields(at[:-1], each).items())
     ]
 
 
