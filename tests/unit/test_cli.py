@@ -393,7 +393,7 @@ def test_a_failed_launch_says_what_failed_and_what_to_type(
 def test_what_a_launch_takes_is_said_first() -> None:
     wanted = Need(memory=3472, disk=15)
     told = preparation.announcement("local", ["programs", "image"], wanted, launching=True, kvm=False, cpus=2)
-    assert "build programs, image (once, then cached) and launch stack local: about 26 minutes" in told
+    assert "build programs, image (once, then cached) and launch stack local: about 18 minutes" in told
     assert "no KVM" in told
     assert "3.4 GiB of memory and up to 15 GiB of disk" in told
     quick = preparation.announcement("local", [], wanted, launching=True, kvm=True, cpus=2)
@@ -403,10 +403,10 @@ def test_what_a_launch_takes_is_said_first() -> None:
 def test_where_kvm_cannot_be_tried_yet_both_times_are_told() -> None:
     wanted, every = Need(memory=3472, disk=15), ["engine", "programs", "image"]
     told = preparation.announcement("local", every, wanted, launching=True, kvm=None, cpus=2)
-    both = "about 24 minutes on this machine with KVM, 29 without"
+    both = "about 18 minutes on this machine with KVM, 21 without"
     assert f"{both} (2 processors; whether KVM works is tried once QEMU is installed).\n" in told
     alone = preparation.announcement("local", every, wanted, launching=False, kvm=None, cpus=2)
-    assert "about 22 minutes on this machine (2 processors; whether KVM works is tried" in alone
+    assert "about 16 minutes on this machine (2 processors; whether KVM works is tried" in alone
 
 
 def test_what_a_launch_takes_of_another_machine_is_said_with_its_name() -> None:
