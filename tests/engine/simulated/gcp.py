@@ -82,7 +82,7 @@ class Place(Kind):
     labelled: ClassVar[bool] = False
     named = "name"
     unique = ("name",)
-    known_by = ("selfLink",)
+    known_by: ClassVar[tuple[str, ...]] = ("selfLink",)
 
     def __init_subclass__(cls) -> None:
         """Say what holds for all: name and place are for good."""
