@@ -161,3 +161,16 @@ def test_no_disk_goes_before_the_machine_that_uses_it(life: Life) -> None:
     life.up()
     life.whole()
     assert {each.inputs["zone"] for each in life.cloud.resources(simulated.DISK)} == {"europe-west1-c"}
+
+
+@pytest.mark.timeout(900)
+def test_another_region_takes_the_place_of_the_first(life: Life) -> None:
+    life.up()
+    before = {each.id for each in life.cloud.resources() if each.plugin == "gcp"}
+    life.configure(text(cloud={**CLOUD, "region": "europe-west4"}))
+    life.up()
+    life.whole()
+    regional = {each.id for each in life.cloud.resources() if "europe-west" in each.id}
+    assert regional
+    assert [each for each in regional if "europe-west1" in each] == []
+    assert not regional & before

@@ -141,7 +141,8 @@ def network(order: Order, opts: ResourceOptions) -> Network:
     provider = gcp.Provider(
         "gcp", project=cloud.project, region=cloud.region, add_pulumi_attribution_label=False, opts=opts
     )
-    child = ResourceOptions.merge(opts, ResourceOptions(provider=provider))
+    # Names are fixed: the old one has to be gone before the new one comes.
+    child = ResourceOptions.merge(opts, ResourceOptions(provider=provider, delete_before_replace=True))
     made = gcp.compute.Network("network", name=name, auto_create_subnetworks=False, opts=child)
     subnet = gcp.compute.Subnetwork(
         "subnet",
@@ -154,7 +155,9 @@ def network(order: Order, opts: ResourceOptions) -> Network:
         private_ip_google_access=False,
         opts=child,
     )
-    key, grant = _key(order.config, cloud, child, InvokeOptions(provider=provider, parent=opts.parent))
+    # In another region the network's end takes the machines away: only then may their address, key and disks go.
+    after = ResourceOptions.merge(child, ResourceOptions(depends_on=[made]))
+    key, grant = _key(order.config, cloud, after, InvokeOptions(provider=provider, parent=opts.parent))
     return Network(
         order=order,
         cloud=cloud,
@@ -371,7 +374,7 @@ def _card(net: Network, plan: Machine) -> tuple[Input[str], dict[str, Any]]:
         name=f"vre-{plan.name}",
         region=net.cloud.region,
         labels=tags(net.order.config.name, plan.role),
-        opts=net.child,
+        opts=net.after(net.network),
     )
     return public.address, {
         **inside,

@@ -82,7 +82,7 @@ class Place(Kind):
     labelled: ClassVar[bool] = False
     named = "name"
     unique = ("name",)
-    known_by = ("selfLink",)
+    known_by: ClassVar[tuple[str, ...]] = ("selfLink",)
 
     def __init_subclass__(cls) -> None:
         """Say what holds for all: name and place are for good."""
@@ -213,6 +213,7 @@ class Address(Place):
     token = ADDRESS
     collection, where = "addresses", "regions"
     replace_on = frozenset({"addressType", "networkTier", "ipVersion"})
+    known_by = ("selfLink", "address")
     labelled = True
 
     def computed(self, call: Call) -> Props:
@@ -326,6 +327,7 @@ class Instance(Place):
         "bootDisk.source": DISK,
         "attachedDisks[*].source": DISK,
         "networkInterfaces[*].subnetwork": SUBNET,
+        "networkInterfaces[*].accessConfigs[*].natIp": ADDRESS,
     }
     labelled = True
 
