@@ -4,6 +4,7 @@ A YAML template is YAML by itself, a script a script, so editors and checkers re
 """
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 def render_template(file: Path, /, **values: Any) -> str:
     """Return a template's text with its values. Every text is escaped for the double quotes that it stands in."""
-    environment = Environment(  # noqa: S701 - nothing here is HTML, and every value is escaped for where it goes
-        loader=FileSystemLoader(file.parent),
+    return _environment(file.parent).get_template(file.name).render(**values)
+
+
+@cache
+def _environment(folder: Path) -> Environment:
+    """Return what reads the templates of a folder: kept, since it keeps what it has compiled."""
+    return Environment(  # noqa: S701 - nothing here is HTML, and every value is escaped for where it goes
+        loader=FileSystemLoader(folder),
         line_statement_prefix="#%",
         line_comment_prefix="##",
         undefined=StrictUndefined,
         finalize=_escaped,
         keep_trailing_newline=True,
     )
-    return environment.get_template(file.name).render(**values)
 
 
 def _escaped(value: object) -> object:

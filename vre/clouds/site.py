@@ -264,26 +264,29 @@ def _boot(net: Net, order: Order, machine: Machine, first: resources.HostKey, da
     """Return the seed for a machine's first boot. A secret: it holds the host key for the first contact."""
 
     def render(public: str, private: str, device: str) -> cloudinit.Seed:
-        boot = cloudinit.Boot(
-            name=machine.name,
-            mac=machine.mac,
-            addresses=net.interfaces(machine),
-            keys=access.keys(order.config),
-            host_key=cloudinit.HostKey(public=public, private=private),
-            firewall=rules(order.config, order.policy, machine),
-            gateways=net.gateways,
-            resolvers=net.resolvers,
-            nodes={
-                each.name: [address for address in (each.ipv4, each.ipv6) if address] for each in order.plan.machines
-            },
-            time_servers=servers(order.policy.of(Peer.TIME)),
-            data_device=device,
-            upgrade=bool(order.policy.of(Peer.MIRRORS)),
-            tested=order.config.patches.takes == "tested",
-            files={path: text for path, text in told(order, machine).items() if path != patches.SETTINGS},
-            packages=order.packages,
-        )
-        return cloudinit.render(boot)
+        return seed(net, order, machine, cloudinit.HostKey(public=public, private=private), device)
 
     known = Output.all(first.public_key, first.private_key, data.device)
     return Output.secret(known.apply(lambda values: render(*values)))
+
+
+def seed(net: Net, order: Order, machine: Machine, key: cloudinit.HostKey, device: str) -> cloudinit.Seed:
+    """Return the seed for a machine's first boot, with the host key for the first contact and the data disk's path."""
+    boot = cloudinit.Boot(
+        name=machine.name,
+        mac=machine.mac,
+        addresses=net.interfaces(machine),
+        keys=access.keys(order.config),
+        host_key=key,
+        firewall=rules(order.config, order.policy, machine),
+        gateways=net.gateways,
+        resolvers=net.resolvers,
+        nodes={each.name: [address for address in (each.ipv4, each.ipv6) if address] for each in order.plan.machines},
+        time_servers=servers(order.policy.of(Peer.TIME)),
+        data_device=device,
+        upgrade=bool(order.policy.of(Peer.MIRRORS)),
+        tested=order.config.patches.takes == "tested",
+        files={path: text for path, text in told(order, machine).items() if path != patches.SETTINGS},
+        packages=order.packages,
+    )
+    return cloudinit.render(boot)

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_interface
 from typing import Any
 
 from vre.paths import project
@@ -154,7 +153,7 @@ def data_mount(device: str) -> str:
 
 
 def _bare(address: str) -> str:
-    return str(ip_interface(address).ip)
+    return address.partition("/")[0]
 
 
 def _template(file: str, /, **values: Any) -> str:

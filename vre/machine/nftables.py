@@ -6,6 +6,7 @@ accepts the others still decide on. It stands behind the cloud's firewall and sa
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Network, ip_address
 
 from vre.policy import METADATA, PODS, SERVICES, Network, Outlet, Peer, Policy, Role, Rule, Sender
@@ -88,12 +89,12 @@ def _forward(policy: Policy, role: Role, site: Site) -> Iterator[str]:
             yield from _mapped(policy, rule, site)
     outwards = f"iifname cni0 oifname != {links} ip saddr {site.pods}"
     if role == Role.WORKER:
-        for match in _addresses("daddr", [each for each in policy.of(Peer.NODES) if each.version == 4]):
+        for match in _addresses("daddr", _ipv4(policy.of(Peer.NODES))):
             yield f"{outwards} {match} tcp dport {API_PORT} accept {_why('pods to the API: as network policies say')}"
     for outlet in policy.out_of(role):
         if outlet.sender == Sender.PODS:
             # Pods have IPv4 addresses only.
-            for match in _addresses("daddr", [each for each in policy.of(outlet.destination) if each.version == 4]):
+            for match in _addresses("daddr", _ipv4(policy.of(outlet.destination))):
                 yield f"{outwards} {match} {_ports(outlet)} accept {_why(outlet.why)}"
 
 
@@ -103,7 +104,7 @@ def _mapped(policy: Policy, rule: Rule, site: Site) -> Iterator[str]:
     So a node port or host port opened in the cluster, or a service's own address, stays closed from outside.
     """
     own = [address for address in site.addresses if ip_address(address).version == 4]
-    for match in _addresses("saddr", [each for each in policy.of(rule.origin) if each.version == 4]):
+    for match in _addresses("saddr", _ipv4(policy.of(rule.origin))):
         if own:
             asked = f"ct original ip daddr {_set(own)} ct original proto-dst {rule.ports}"
             links = f"iifname != {_set(POD_LINKS)} oifname {_set(POD_LINKS)}"
@@ -135,24 +136,30 @@ def _ports(outlet: Outlet) -> str:
     return f"{outlet.protocol} dport {outlet.ports}"
 
 
-def _addresses(side: str, networks: Iterable[Network]) -> Iterator[str]:
-    """Yield one match for each family that occurs."""
-    both = list(networks)
-    for family, found in (
-        ("ip", [network for network in both if isinstance(network, IPv4Network)]),
-        ("ip6", [network for network in both if not isinstance(network, IPv4Network)]),
-    ):
+def _ipv4(networks: Iterable[Network]) -> tuple[Network, ...]:
+    return tuple(each for each in networks if isinstance(each, IPv4Network))
+
+
+@lru_cache(maxsize=128)
+def _addresses(side: str, networks: tuple[Network, ...]) -> tuple[str, ...]:
+    """Return one match for each family that occurs. Kept: the machines of a stack ask for the same few."""
+    four = _ipv4(networks)
+    six = tuple(each for each in networks if not isinstance(each, IPv4Network))
+    matches = []
+    for family, found in (("ip", four), ("ip6", six)):
         if any(network.prefixlen == 0 for network in found):
-            yield f"{family} {side} {'0.0.0.0/0' if family == 'ip' else '::/0'}"
+            matches.append(f"{family} {side} {'0.0.0.0/0' if family == 'ip' else '::/0'}")
         elif found:
-            yield f"{family} {side} {_set(str(network) for network in _collapsed(found))}"
+            matches.append(f"{family} {side} {_set(str(network) for network in _collapsed(found))}")
+    return tuple(matches)
 
 
-def _collapsed(networks: Sequence[Network]) -> list[Network]:
-    """Return the networks without those inside another: nft refuses sets that overlap."""
+def _collapsed(networks: Iterable[Network]) -> list[Network]:
+    """Return the networks of one family without those inside another: nft refuses sets that overlap."""
     kept: list[Network] = []
-    for network in sorted(set(networks), key=lambda each: each.prefixlen):
-        if not any(network.network_address in wider for wider in kept):
+    # In this order whatever lies inside of a network comes right after it.
+    for network in sorted(set(networks), key=lambda each: (int(each.network_address), each.prefixlen)):
+        if not kept or network.network_address not in kept[-1]:
             kept.append(network)
     return kept
 
