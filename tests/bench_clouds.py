@@ -205,11 +205,11 @@ The clouds' plugins are simulated in Python, and their time is part of a preview
 
 "One machine more" is the time between {MACHINES[0]} and {MACHINES[3]} workers, for each of them, in our own code:
 reading, planning, declaring network, firewalls, disks and machines, and writing each machine's own firewall and first
-boot. "Growth" compares what one costs between
-{MACHINES[2]} and {MACHINES[3]} with what one costs between {MACHINES[0]} and {MACHINES[2]}; 1 is a straight line.
-"With the SDK" is all that happens in the program; Azure's gives each resource tens of aliases, one for each version of
-its interface. Memory is that of {MACHINES[3]} workers. OpenStack is not measured: its simulation stands on a real keystone and neutron, whose time would be
-most of it.
+boot. "Growth" compares what one costs between {MACHINES[2]} and {MACHINES[3]} with what one costs between {MACHINES[0]}
+and {MACHINES[2]}; 1 is a straight line. "With the SDK" is all that happens in the program; Azure's gives each resource
+tens of aliases, one for each version of its interface. Memory is that of {MACHINES[3]} workers.
+
+OpenStack is not measured: its simulation stands on a real keystone and neutron, whose time would be most of it.
 """
 
 

@@ -105,9 +105,7 @@ def _others(at: Where, variant: str) -> list[str]:
         return []
     models = _models(Config.model_fields[str(at[0])].annotation)
     providers = [str(name) for model in models for name in get_args(model.model_fields["provider"].annotation)]
-    return [
-        each for each in providers if at[-1] in (_name(name, info) for name, info in _fields(at[:-1], each).items())
-    ]
+    return [each for each in providers if any(_name(*field) == at[-1] for field in _fields(at[:-1], each).items())]
 
 
 def _words(error: ErrorDetails) -> str:
