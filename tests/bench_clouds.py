@@ -188,7 +188,8 @@ def page(found: Mapping[str, Measured], nothing: float, *, when: str) -> str:
     """Return docs/benchmarks-clouds.md. Pure."""
     rows = "".join(
         f"| {cloud} | {each.preview:.1f} s | {each.preview / nothing:.2f} | {each.machine * 1000:.1f} ms "
-        f"| {each.growth:.2f} | {each.sdk * 1000:.0f} ms | {each.memory / 1024:.0f} MiB | {each.most / 1024:.0f} MiB |\n"
+        f"| {each.growth:.2f} | {each.sdk * 1000:.0f} ms | {each.memory / 1024:.0f} MiB "
+        f"| {each.most / 1024:.0f} MiB |\n"
         for cloud, each in found.items()
     )
     most = (
@@ -200,7 +201,7 @@ def page(found: Mapping[str, Measured], nothing: float, *, when: str) -> str:
 Written by `make bench` on {when}. An empty Pulumi Python program without changes took {nothing:.1f} s in the same run.
 The clouds' plugins are simulated in Python, and their time is part of a preview's.
 
-| cloud | preview without changes | compared with an empty program | one machine more | growth | with the SDK | memory | at most |
+| cloud | preview without changes | to an empty one's | one machine more | growth | with the SDK | memory | at most |
 |---|---|---|---|---|---|---|---|
 {rows}{most}
 
