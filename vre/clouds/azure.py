@@ -50,17 +50,15 @@ SIZES = (
 )
 """Cheapest first. All know trusted launch and encryption at host, and none has a local disk."""
 REGIONS = (
-    "australiacentral", "australiacentral2", "australiaeast", "australiasoutheast", "austriaeast", "belgiumcentral",
-    "brazilsouth", "brazilsoutheast", "canadacentral", "canadaeast", "centralindia", "centralus", "chilecentral",
-    "denmarkeast", "eastasia", "eastus", "eastus2", "francecentral", "francesouth", "germanynorth",
-    "germanywestcentral", "indonesiacentral", "israelcentral", "italynorth", "japaneast", "japanwest",
-    "jioindiacentral", "jioindiawest", "koreacentral", "koreasouth", "malaysiawest", "mexicocentral", "newzealandnorth",
-    "northcentralus", "northeurope", "norwayeast", "norwaywest", "polandcentral", "qatarcentral", "southafricanorth",
-    "southafricawest", "southcentralus", "southeastasia", "southindia", "spaincentral", "swedencentral", "swedensouth",
-    "switzerlandnorth", "switzerlandwest", "uaecentral", "uaenorth", "uksouth", "ukwest", "westcentralus", "westeurope",
-    "westindia", "westus", "westus2", "westus3",
+    "australiacentral", "australiaeast", "australiasoutheast", "austriaeast", "belgiumcentral", "brazilsouth",
+    "canadacentral", "canadaeast", "centralindia", "centralus", "chilecentral", "denmarkeast", "eastasia", "eastus",
+    "eastus2", "francecentral", "germanywestcentral", "indonesiacentral", "israelcentral", "italynorth", "japaneast",
+    "japanwest", "koreacentral", "koreasouth", "malaysiawest", "mexicocentral", "newzealandnorth", "northcentralus",
+    "northeurope", "norwayeast", "polandcentral", "qatarcentral", "southafricanorth", "southcentralus",
+    "southeastasia", "southindia", "spaincentral", "swedencentral", "switzerlandnorth", "uaenorth", "uksouth",
+    "ukwest", "westcentralus", "westeurope", "westindia", "westus", "westus2", "westus3",
 )  # fmt: skip
-"""https://learn.microsoft.com/azure/reliability/regions-list. Some are for few: the account says."""
+"""https://learn.microsoft.com/azure/reliability/regions-list: those that anybody may use."""
 PLATFORM = "168.63.129.16/32"
 """Azure's resolver, DHCP server and provisioning service (https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16)."""
 METADATA = "169.254.169.254/32"
