@@ -142,16 +142,26 @@ def recover(stack: str, report: Report = silent) -> bool:
     waited for, and is not broken.
     """
     for lock in locks(stack):
-        _settle(stack, lock, report)
-    for cut in _folder("stacks", f"**/{stack}.json.attrs"):
-        # Written beside the state; cut off before its first byte, it keeps the engine from reading the state.
-        if cut.stat().st_size == 0:
-            cut.unlink()
+        _await(stack, lock, report)
+    _clear(stack)
+    if locks(stack):
+        report("a killed run left its lock: removing it")
+        pulumi("cancel", "--yes", stack)
     deployment = json.loads(pulumi("stack", "export", "--stack", stack))
     mended = without_pending(deployment)
     if mended is not None:
         pulumi("stack", "import", "--stack", stack, stdin=json.dumps(mended))
     return mended is not None
+
+
+def _clear(stack: str) -> None:
+    """Remove what was cut off while it was written: nobody is at work on the stack. The state itself is moved whole."""
+    for cut in _folder("stacks", f"**/{stack}.json.attrs"):
+        # Written beside the state; cut off before its first byte, it keeps the engine from reading the state.
+        if cut.stat().st_size == 0:
+            cut.unlink()
+    for unfinished in _folder("stacks", f"**/{stack}.json.*.tmp"):
+        unfinished.unlink()
 
 
 def without_pending(exported: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -195,7 +205,8 @@ def _state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def _settle(stack: str, lock: Path, report: Report, *, patience: float = 90.0) -> None:
+def _await(stack: str, lock: Path, report: Report, *, patience: float = 90.0) -> None:
+    """Wait until nobody holds a lock any more. Raises VreError when somebody still does, here or on another machine."""
     begun = time.monotonic()
     while (pid := holder(lock)) and time.monotonic() - begun < patience:
         report(f"another run (process {pid}) is still at work on stack {stack}: waiting for its end")
@@ -207,9 +218,6 @@ def _settle(stack: str, lock: Path, report: Report, *, patience: float = 90.0) -
         )
     if pid:
         raise VreError(f"another run is at work on stack {stack}: process {pid}", hint="wait for it, or interrupt it")
-    if lock.exists():
-        report("a killed run left its lock: removing it")
-        pulumi("cancel", "--yes", stack)
 
 
 def change(action: str, stack: str, on_event: Callable[[Event], None], output: Path, *flags: str) -> int:

@@ -160,6 +160,26 @@ def test_an_empty_file_beside_the_state_goes_and_a_whole_one_stays(
     assert whole.exists()
 
 
+def test_what_keeps_the_engine_from_the_state_goes_before_the_engine_is_asked(
+    locks: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine reads the state also to take a lock away: a run that was killed in the midst of writing left both."""
+    lock = locks(2**22 + 1)
+    stacks = next(each for each in lock.parents if each.name == "locks").parent / "stacks" / "vre"
+    stacks.mkdir(parents=True)
+    for name in ("local.json", "local.json.attrs", "local.json.18ebf7f8.tmp", "local.json.bak", "other.json.1.tmp"):
+        (stacks / name).touch()
+    there: list[list[str]] = []
+
+    def pulumi(*words: str, stdin: str | None = None, timeout: float = 0) -> str:
+        there.append(sorted(each.name for each in stacks.iterdir()))
+        return "{}"
+
+    monkeypatch.setattr(engine, "pulumi", pulumi)
+    engine.recover("local")
+    assert there == [["local.json", "local.json.bak", "other.json.1.tmp"]] * 2
+
+
 def test_a_lock_from_another_machine_is_not_broken(locks: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Fake({})
     monkeypatch.setattr(engine, "pulumi", fake)

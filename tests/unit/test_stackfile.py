@@ -146,7 +146,7 @@ def test_every_key_that_is_written_twice_is_told() -> None:
 
 def test_a_cloud_with_a_key_of_another_cloud_is_refused() -> None:
     text = "config:\n  vre:cloud:\n    provider: aws\n    region: eu-west-1\n    project: phenome-1234\n"
-    with pytest.raises(Refused, match=r"yaml:5: vre:cloud\.project: unknown key"):
+    with pytest.raises(Refused, match=r"yaml:5: vre:cloud\.project: is a key of gcp, not of aws"):
         load(parse(text, FILE))
 
 
