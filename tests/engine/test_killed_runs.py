@@ -135,7 +135,7 @@ def test_an_interrupt_ends_gracefully(
 
 
 def test_a_run_at_work_is_not_broken_into(small: Engine, launching: subprocess.Popen[bytes]) -> None:
-    impatient = "from vre import engine; engine._settle('t', engine.locks('t')[0], print, patience=3)"
+    impatient = "from vre import engine; engine._await('t', engine.locks('t')[0], print, patience=3)"
     told = small.run(sys.executable, "-c", impatient)
     assert told.code != 0
     assert "waiting for its end" in told.text
