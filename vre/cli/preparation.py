@@ -21,17 +21,12 @@ LAUNCH = {True: 2.0, False: 5.0}
 """Minutes of a launch, with KVM and without."""
 
 
-def local(stack: str) -> bool:
-    """Say whether a stack's machines stand on a hypervisor of one's own."""
-    return outputs.config(stack).cloud.provider == "libvirt"
-
-
 def wanted(stack: str) -> tuple[str, ...]:
     """Return the parts of set-up that a stack needs; none named means: the usual ones."""
     config = outputs.config(stack)
     chosen = (config.cloud.provider, config.edge.provider, "acme" if public_authority(config) else "")
     packages = tuple(f"{each}-packages" for each in chosen if each in parts.SDKS)
-    if local(stack):
+    if config.cloud.provider == "libvirt":
         usual = tuple(part.name for part in parts.PARTS if part.usual) if packages else ()
         return (*(parts.RELEASED if released(config.cloud) else usual), *packages)
     # Our own image is built here, too: it says which container images the one in the cloud holds.
@@ -46,7 +41,7 @@ def announce(stack: str, *, launching: bool) -> None:
     if not todo and not launching:
         return
     cpus = os.cpu_count() or 1
-    if not local(stack):
+    if config.cloud.provider != "libvirt":
         sys.stderr.write(remotely(stack, todo, config.cloud.provider, cpus=cpus))
     else:
         needed, kvm, host = preflight.need(plan(config)), preflight.accelerated(config), preflight.host(config)
@@ -57,7 +52,7 @@ def announce(stack: str, *, launching: bool) -> None:
 
 def remotely(stack: str, todo: list[str], provider: str, *, cpus: int) -> str:
     """Return what a launch on a cloud will do. How long the cloud takes is the cloud's to say. Pure."""
-    minutes = max(1, round(sum(MINUTES[part] for part in todo) / min(cpus, 8)))
+    minutes = max(1, round(_minutes(todo, cpus)))
     first = f"build {', '.join(todo)} here (once, then cached; about {minutes} minutes), and " if todo else ""
     return f"This will {first}launch stack {stack} on {provider}.\n"
 
@@ -69,10 +64,10 @@ def announcement(
 
     `kvm` is None as long as nobody can say; `host` is the hypervisor's machine where that is not this one.
     """
-    building = sum(MINUTES[part] for part in todo) / min(cpus, 8)
+    first = _minutes(todo, cpus)
     steps = [f"build {', '.join(todo)} (once, then cached)"] if todo else []
     steps += [f"launch stack {stack}"] if launching else []
-    lasts = {known: max(1, round(building + (LAUNCH[known] if launching else 0))) for known in (True, False)}
+    lasts = {known: max(1, round(first + (LAUNCH[known] if launching else 0))) for known in (True, False)}
     minutes = f"{lasts[bool(kvm)]} minutes on this machine"
     if kvm is None and lasts[True] != lasts[False]:
         minutes = f"{lasts[True]} minutes on this machine with KVM, {lasts[False]} without"
@@ -81,6 +76,11 @@ def announcement(
         f"The stack needs {needed.memory / 1024:.1f} GiB of memory and up to {needed.disk} GiB of disk"
         f"{f' on {host}' if host else ''}.\n"
     )
+
+
+def _minutes(todo: list[str], cpus: int) -> float:
+    """Return how long these parts of set-up take on so many processors, of which a build uses eight at most."""
+    return sum(MINUTES[part] for part in todo) / min(cpus, 8)
 
 
 def _machine_told(kvm: bool | None, cpus: int, host: str) -> str:
