@@ -146,21 +146,24 @@ def test_a_second_machine_joins_and_runs_a_users_work(drill: Stack, tmp_path: Pa
     assert set(nodes) == {"drill-control", WORKER_NAME}
     for node in nodes.values():
         assert {c["type"]: c["status"] for c in node["status"]["conditions"]}["Ready"] == "True"
-    second = tmp_path / "second"
-    second.mkdir()
-    password = control.objects("secret", "accounts", "--namespace", "jupyter")[0]["data"]["bob"]
-    with browser(second, authority=authority, space=NAMESPACE) as chromium:
-        chromium.login(url, "bob", base64.b64decode(password).decode())
-        assert chromium.run_cell("print(6 * 7)") == "42"
-    pods = control.objects("pods", "--namespace", "jupyter-users")
-    bobs = [pod for pod in pods if "bob" in pod["metadata"]["name"]]
-    assert [pod["spec"]["nodeName"] for pod in bobs] == [WORKER_NAME]
+    assert _bob(drill, tmp_path / "second", "print(6 * 7)") == "42"
+    assert [name for name in _users(control) if "bob" in name]
     third = tmp_path / "third"
     third.mkdir()
     with browser(third, authority=authority, space=NAMESPACE) as chromium:
         chromium.login(url, outputs["user"], outputs["password"])
         assert chromium.run_cell("print(open('/home/jovyan/kept').read())") == "kept"
     assert worker.root("cat", "/etc/vre/firewall.nft")
+
+
+def _bob(drill: Stack, folder: Path, code: str) -> str:
+    """Run a cell as the user who came with the second machine, and return what it prints."""
+    outputs, control = drill.outputs(), drill.machines()[0]
+    password = control.objects("secret", "accounts", "--namespace", "jupyter")[0]["data"]["bob"]
+    folder.mkdir()
+    with browser(folder, authority=outputs["authority"], space=NAMESPACE) as chromium:
+        chromium.login(outputs["services"]["jupyter"], "bob", base64.b64decode(password).decode())
+        return chromium.run_cell(code)
 
 
 @pytest.mark.requirement("P-14", "P-76")
@@ -230,7 +233,10 @@ def _wait(done: Callable[[], object], what: str) -> None:
         time.sleep(1)
 
 
-def test_a_machine_that_goes_is_drained_first(drill: Stack) -> None:
+def test_a_machine_that_goes_is_drained_first(drill: Stack, tmp_path: Path) -> None:
+    """A user works on it, else there is nothing to drain: the reboot before has ended the servers there."""
+    assert _bob(drill, tmp_path / "again", "print(6 * 7)") == "42"
+    assert _users(drill.machines()[0])
     _change(drill, lambda config: config["vre:machines"].pop("workers"))
     ended = drill.do("up")
     assert f"draining {WORKER_NAME}" in ended.text
