@@ -221,14 +221,16 @@ def _await(stack: str, lock: Path, report: Report, *, patience: float = 90.0) ->
 
 
 def change(action: str, stack: str, on_event: Callable[[Event], None], output: Path, *flags: str) -> int:
-    """Run `up`, `destroy` or `refresh` of a stack; each event goes to `on_event` as it comes. Returns the exit code.
+    """Run `up`, `destroy`, `refresh` or `preview` of a stack; each event goes to `on_event`. Returns the exit code.
 
     What the engine prints goes to `output`, for a person to read later.
     """
     from vre.events import follow
 
     log = output.with_suffix(".events")
-    quiet = ["--yes", "--skip-preview", "--suppress-outputs", "--non-interactive", "--color", "never"]
+    quiet = ["--suppress-outputs", "--non-interactive", "--color", "never"]
+    if action != "preview":  # which changes nothing, and knows neither
+        quiet += ["--yes", "--skip-preview"]
     with follow(log, on_event):
         words: list[str | Path] = [command(), action, "--stack", stack, *quiet, "--event-log", log, *flags]
         return attend(words, cwd=project(), output=output, env=WITH_EVENTS)

@@ -82,6 +82,10 @@ class Timeline:
         resources = [(who, text) for who, text in real if who]
         return list(dict.fromkeys(resources or real or self.errors))
 
+    def faults(self) -> str:
+        """Return what went wrong, one resource after the other, for people."""
+        return "\n".join(f"  {who}: {text}" if who else f"  {text}" for who, text in self.told_errors())
+
     def _begin(self, metadata: Mapping[str, Any]) -> list[str]:
         operation = str(metadata.get("op", ""))
         if operation in DOING and not _plumbing(metadata):

@@ -29,7 +29,7 @@ from vre.cli.timeline import shown
 
 with shown() as view:
     code = engine.change("up", "t", view.take, Path(sys.argv[1]))
-sys.stderr.write(view.faults())
+sys.stderr.write(view.timeline.faults())
 sys.exit(code)
 """
 RECOVER = "from vre import engine; engine.recover('t', print)"

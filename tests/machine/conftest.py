@@ -27,6 +27,7 @@ ORDER = (
     "test_inside",
     "test_wire",
     "test_origin",
+    "test_runtime",
     "test_power",
     "test_drift",
     "test_end",

@@ -329,7 +329,7 @@ def test_a_log_is_told_what_runs(capsys: pytest.CaptureFixture[str], monkeypatch
     told = capsys.readouterr().err
     assert "… Machine local-control: creating, booting (0 s)" in told
     assert "✗ Machine local-control: creating failed (0 s)" in told
-    assert view.faults() == "  Machine local-control: broken\nin two lines"
+    assert view.timeline.faults() == "  Machine local-control: broken\nin two lines"
 
 
 GRACEFUL = """

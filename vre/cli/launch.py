@@ -5,12 +5,13 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from vre.cli.options import DEFAULT, Stack, Yes
 from vre.errors import VreError
+from vre.events import Timeline
 from vre.paths import cache, state
 from vre.progress import elapsed, step
 from vre.run import INTERRUPTED
@@ -18,20 +19,6 @@ from vre.run import INTERRUPTED
 if TYPE_CHECKING:
     from vre.cli.outputs import Outputs
 
-MACHINES = frozenset({
-    "vre:libvirt:Domain",
-    "aws:ec2/instance:Instance",
-    "gcp:compute/instance:Instance",
-    "azure-native:compute:VirtualMachine",
-    "openstack:compute/instance:Instance",
-})  # fmt: skip
-DISKS = frozenset({
-    "vre:libvirt:Volume",
-    "aws:ebs/volume:Volume",
-    "gcp:compute/disk:Disk",
-    "azure-native:compute:Disk",
-    "openstack:blockstorage/volume:Volume",
-})  # fmt: skip
 NEXT = "go on from here: {again}{told}   all of it: {log}"
 
 
@@ -48,7 +35,7 @@ def setup(
     every.ensure(parts or ())
 
 
-def up(*, stack: Stack = DEFAULT) -> None:
+def up(*, stack: Stack = DEFAULT, yes: Yes = False) -> None:
     """Set up what is missing, launch, wait until it is usable"""
     from vre import engine
     from vre.cli import orphans, outputs, parts, preparation
@@ -63,6 +50,8 @@ def up(*, stack: Stack = DEFAULT) -> None:
         cut_off = engine.recover(stack, report)
     if cut_off and (left := orphans.after(stack)):
         sys.stderr.write(f"the last run was cut off; {left}\n")
+    if not yes:
+        ask_before_a_loss(stack)
     try:
         change("up", stack)
     except VreError as error:
@@ -73,7 +62,7 @@ def up(*, stack: Stack = DEFAULT) -> None:
 
 def down(*, stack: Stack = DEFAULT, yes: Yes = False) -> None:
     """Destroy a stack, its machines and all their data"""
-    from vre import engine
+    from vre import engine, losses
     from vre.cli import orphans, outputs, trust
 
     if not engine.exists(stack):
@@ -82,11 +71,9 @@ def down(*, stack: Stack = DEFAULT, yes: Yes = False) -> None:
         return
     resources = engine.resources(stack)
     rented = orphans.rented(resources)
-    sys.stdout.write(loss(stack, [each["urn"] for each in resources]))
-    if not yes and sys.stdin.isatty() and not typer.confirm("Destroy it?"):
-        raise VreError("nothing was destroyed")
-    if not yes and not sys.stdin.isatty():
-        raise VreError("nobody is here to confirm", hint=f"vre down -s {stack} --yes")
+    sys.stdout.write(losses.of_end(stack, [each["urn"] for each in resources]))
+    if not yes:
+        _confirm("Destroy it?", refused="nothing was destroyed", again=f"{outputs.vre()} down -s {stack} --yes")
     with step(f"state of stack {stack}") as report:
         engine.recover(stack, report)
     change("destroy", stack)
@@ -108,43 +95,65 @@ def _tidy(stack: str) -> None:
     reach.known_hosts_file(stack).unlink(missing_ok=True)
 
 
+def _confirm(question: str, *, refused: str, again: str) -> None:
+    """Ask whoever is here. Raises VreError when the answer is no, or nobody is here."""
+    if not sys.stdin.isatty():
+        raise VreError(f"{refused}: nobody is here to confirm", hint=again)
+    if not typer.confirm(question):
+        raise VreError(refused)
+
+
+def ask_before_a_loss(stack: str) -> None:
+    """Have a person say yes to a change that takes away what nothing brings back. Raises VreError without one."""
+    from vre import engine, losses
+    from vre.cli import outputs
+
+    if not losses.held(each["urn"] for each in engine.resources(stack)):
+        return
+    events: list[engine.Event] = []
+    with step("looking whether anything would be lost"):
+        log = _log(stack, "preview")
+        code = engine.change("preview", stack, events.append, log)
+    if code:
+        timeline = Timeline(clock=time.monotonic)
+        for event in events:
+            timeline.feed(event)
+        _failed("preview", stack, code, timeline, log)
+    if lost := losses.of_change(events):
+        every = "".join(f"  {each}\n" for each in lost)
+        sys.stdout.write(f"This change takes away what nothing brings back; copy out first what is wanted:\n{every}")
+        _confirm("Go on?", refused="nothing was changed", again=f"{outputs.vre()} up -s {stack} --yes")
+
+
 def change(action: str, stack: str) -> None:
     """Run the engine with progress for a person. Raises VreError with what failed and what to type next."""
     from vre import engine
-    from vre.cli import outputs
     from vre.cli.timeline import shown
 
-    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    log = state() / "logs" / f"{stack}-{moment}-{action}.log"
-    with shown() as timeline:
-        code = engine.change(action, stack, timeline.take, log)
-    if code == 0:
-        return
+    log = _log(stack, action)
+    with shown() as view:
+        code = engine.change(action, stack, view.take, log)
+    if code:
+        _failed(action, stack, code, view.timeline, log)
+
+
+def _log(stack: str, action: str) -> Path:
+    return state() / "logs" / f"{stack}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{action}.log"
+
+
+def _failed(action: str, stack: str, code: int, timeline: Timeline, log: Path) -> NoReturn:
+    from vre import engine
+    from vre.cli import outputs
+
     if code == INTERRUPTED:
         sys.stderr.write("interrupted: the same command goes on from here\n")
         raise typer.Exit(INTERRUPTED)
-    faults = timeline.faults() or Path(log).read_text(errors="replace").strip()[-2000:]
+    faults = timeline.faults() or log.read_text(errors="replace").strip()[-2000:]
     told = engine.explain(VreError(f"{action} of stack {stack} failed\n{faults}"))
-    again = outputs.up(stack) if action == "up" else f"{outputs.vre()} down -s {stack}"
-    happened = f"   what happened: {outputs.vre()} logs -s {stack}" if action == "up" else ""
+    again = f"{outputs.vre()} down -s {stack}" if action == "destroy" else outputs.up(stack)
+    happened = "" if action == "destroy" else f"   what happened: {outputs.vre()} logs -s {stack}"
     following = NEXT.format(again=again, told=happened, log=log)
     raise VreError(told.message, hint="\n  ".join(filter(None, (told.hint, following))))
-
-
-def _kind(urn: str) -> str:
-    return urn.split("::")[2].rsplit("$", 1)[-1]
-
-
-def loss(stack: str, urns: list[str]) -> str:
-    """Return what destroying a stack takes away. Pure."""
-    from vre.events import title
-
-    machines = [title(urn).split()[-1] for urn in urns if _kind(urn) in MACHINES]
-    disks = [urn for urn in urns if _kind(urn) in DISKS]
-    told = f"Stack {stack} will be destroyed: {len(urns)} resources"
-    told += f", machines {', '.join(machines)}" if machines else ""
-    told += f", {len(disks)} disks with all notebooks and data on them" if disks else ""
-    return f"{told}.\nThe key of the data disks is destroyed with them: nothing brings the data back.\n"
 
 
 def _ready(there: "Outputs", seconds: float) -> None:

@@ -35,10 +35,6 @@ class Shown:
         if lines:
             self.told = time.monotonic()
 
-    def faults(self) -> str:
-        """Return what went wrong, one resource after the other."""
-        return "\n".join(f"  {who}: {text}" if who else f"  {text}" for who, text in self.timeline.told_errors())
-
     def running(self) -> Group:
         """Return what runs now, for a terminal."""
         with self.lock:
