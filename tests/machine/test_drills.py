@@ -240,6 +240,7 @@ def test_a_machine_that_goes_is_drained_first(drill: Stack, tmp_path: Path) -> N
     _change(drill, lambda config: config["vre:machines"].pop("workers"))
     ended = drill.do("up")
     assert f"draining {WORKER_NAME}" in ended.text
+    assert "they end with the machine" not in ended.text, "it did not hear that it was to drain"
     whole(drill, machines=1)
     control = drill.machines()[0]
     assert [each["metadata"]["name"] for each in control.objects("nodes")] == ["drill-control"]

@@ -111,6 +111,18 @@ def test_pods_that_do_not_go_are_named_and_end_with_the_machine() -> None:
     assert path not in cluster.kept
 
 
+def test_a_node_that_is_not_heard_of_is_not_waited_for() -> None:
+    cluster, path = Cluster(), "/api/v1/nodes/w"
+    told: list[str] = []
+    ending = pod("a")
+    ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    cluster.kept["/api/v1/pods"] = {"items": [ending]}
+    cluster.kept[path] = {"spec": {}, "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}
+    nodes.leave(cluster, Context(report=told.append), "w", timeout=60)
+    assert told == ["draining w: 1 pods left: a; they end with the machine"]
+    assert path not in cluster.kept
+
+
 def test_a_node_s_range_is_waited_for() -> None:
     cluster = Cluster()
 

@@ -48,7 +48,8 @@ def _fitting(rule: Props, flow: Flow) -> int:
     own = ip_address(flow.machine.ipv4 if peer.version == 4 else flow.machine.ipv6)
     source, destination = (peer, own) if flow.direction == IN else (own, peer)
     if (
-        rule["direction"] != flow.direction
+        rule.get("established")  # of what begins, none is
+        or rule["direction"] != flow.direction
         or rule["family"] not in ("any", f"ipv{peer.version}")
         or rule["protocol"] not in ("all", flow.protocol)
         or ("source" in rule and not within(source, rule["source"]))

@@ -54,6 +54,15 @@ RULES: list[dict[str, Any]] = [
         "ports": "8472-8473",
         "priority": 300,
     },
+    {
+        "direction": "in",
+        "action": "accept",
+        "family": "ipv4",
+        "protocol": "all",
+        "source": "192.168.77.0/24",
+        "priority": 250,
+        "established": True,
+    },
     {"direction": "in", "action": "drop", "family": "any", "protocol": "all", "priority": 900},
 ]
 FILTER: Props = {"uri": "auto", "name": "vre-control", "rules": RULES, "antiSpoofing": True}
@@ -161,6 +170,13 @@ def test_neighbours_are_found_whatever_connection_tracking_thinks_of_them() -> N
     rules = nwfilter.document({**FILTER, "antiSpoofing": False}).findall("rule")
     stateless = {rule[0].tag for rule in rules if rule.get("statematch") == "false"}
     assert stateless == {"icmp", "icmpv6"}
+
+
+def test_what_has_begun_goes_on_and_nothing_begins_by_that_rule() -> None:
+    rules = nwfilter.document({**FILTER, "antiSpoofing": False}).findall("rule")
+    [begun] = [rule for rule in rules if rule[0].get("state")]
+    assert (begun.get("action"), begun[0].tag, begun[0].get("state")) == ("accept", "all", "ESTABLISHED")
+    assert begun.get("statematch") is None
 
 
 def test_a_slow_machine_gets_a_tick_that_never_stops_and_a_fast_one_does_not() -> None:

@@ -235,9 +235,9 @@ def test_an_address_is_joined_to_the_control_planes_machine_only(type: str, key:
 def test_the_projects_own_machines_keep_the_rules() -> None:
     file = project() / "stacks" / "Pulumi.local.yaml"
     config = load(parse(file.read_text(), file))
-    policy = clouds.policy(config)
+    policy, ranges = clouds.policy(config), ("192.168.77.0/24", "fd76:7265:77::/64")
     for machine in plan(config).machines:
-        assert told("no-open-ingress", "vre:libvirt:Filter", {"rules": filter_rules(policy, machine)}) == []
+        assert told("no-open-ingress", "vre:libvirt:Filter", {"rules": filter_rules(policy, machine, ranges)}) == []
     boot = cloudinit.Boot(
         name="a", mac="52:54:00:00:00:01", addresses=["192.0.2.1/24"], keys=["ssh-ed25519 AAAA a"],
         host_key=cloudinit.HostKey(public="ssh-ed25519 AAAA", private="key"), firewall="", gateways=["192.0.2.254"],

@@ -101,7 +101,7 @@ def _filter(net: Network, machine: Machine) -> resources.Filter:
         uri=net.uri,
         name=f"vre-{machine.name}",
         mac=machine.mac,
-        rules=filter_rules(net.order.policy, machine),
+        rules=filter_rules(net.order.policy, machine, _ranges(net.order.config)),
         anti_spoofing=True,
         opts=net.child,
     )
@@ -186,8 +186,11 @@ def _disks(net: Network, plan: Machine, data: Data, boot: Output[Seed]) -> list[
     ]
 
 
-def filter_rules(policy: Policy, machine: Machine) -> list[dict[str, Any]]:
-    """Return the nwfilter rules of one machine: what the policy lets in and out, then a drop."""
+def filter_rules(policy: Policy, machine: Machine, ranges: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the nwfilter rules of one machine: what the policy lets in and out, then a drop.
+
+    `ranges` are those of the stack's network.
+    """
     flows = [
         (_direction("in"), rule.protocol, str(rule.ports), rule.why, policy.of(rule.origin))
         for rule in policy.into(machine.role)
@@ -201,7 +204,7 @@ def filter_rules(policy: Policy, machine: Machine) -> list[dict[str, Any]]:
         for peer in peers
     ]
     unique = list({tuple(sorted(rule.items())): rule for rule in rules}.values())
-    return [*_resolution(), *unique, *_last()]
+    return [*_resolution(), *_begun(ranges), *unique, *_last()]
 
 
 def _direction(word: str) -> Mapping[str, str]:
@@ -228,6 +231,28 @@ def _resolution() -> Sequence[dict[str, Any]]:
         {**every, "direction": direction, "family": family, "protocol": protocol, "comment": "address resolution"}
         for direction in ("in", "out")
         for family, protocol in (("arp", "all"), ("ipv6", "icmpv6"), ("ipv4", "icmp"))
+    ]
+
+
+def _begun(ranges: Sequence[str]) -> Sequence[dict[str, Any]]:
+    """What machines of the stack began with each other goes on, as with a rented cloud's firewall and the machine's own.
+
+    A worker that leaves is no peer any more before it is drained: without this it would not hear that it is to drain.
+    """
+    return [
+        {
+            "direction": direction,
+            "action": "accept",
+            "family": f"ipv{ip_network(network).version}",
+            "protocol": "all",
+            "priority": FIRST_PRIORITY - 50,
+            "established": True,
+            _direction(direction)["peer"]: network,
+            "comment": "what has begun between machines of the stack",
+        }
+        for direction in ("in", "out")
+        for network in ranges
+        if network
     ]
 
 

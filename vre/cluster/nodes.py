@@ -184,7 +184,8 @@ def taint(api: Api, name: str, taints: Sequence[Mapping[str, str]]) -> None:
 def leave(api: Api, context: Context, name: str, *, timeout: float = 180.0) -> None:
     """Take a node out of the cluster: no new pods, those there asked to go, the node removed. Not there: done.
 
-    Pods that are still there after `timeout` seconds are named, and end with the machine.
+    Pods that are still there after `timeout` seconds, or on a machine that is not heard of any more, are named, and end
+    with the machine.
     """
     if api.get(f"/api/v1/nodes/{name}") is None:
         return
@@ -192,7 +193,8 @@ def leave(api: Api, context: Context, name: str, *, timeout: float = 180.0) -> N
     end = time.monotonic() + timeout
     while pods := _movable(api.items("/api/v1/pods", fieldSelector=f"spec.nodeName={name}")):
         told = f"{len(pods)} pods left: {', '.join(sorted(pod['metadata']['name'] for pod in pods))}"
-        if time.monotonic() > end:
+        asked = all("deletionTimestamp" in pod["metadata"] for pod in pods)
+        if time.monotonic() > end or (asked and _silent(api, name)):
             context.report(f"draining {name}: {told}; they end with the machine")
             break
         context.report(f"draining {name}: {told}")
@@ -201,6 +203,12 @@ def leave(api: Api, context: Context, name: str, *, timeout: float = 180.0) -> N
                 _evict(api, pod)
         context.pause(2.0)
     api.delete({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+
+
+def _silent(api: Api, name: str) -> bool:
+    """Say whether the kubelet was not heard of for so long that the cluster has given the node up."""
+    conditions = ((api.get(f"/api/v1/nodes/{name}") or {}).get("status") or {}).get("conditions") or []
+    return any(each["type"] == "Ready" and each["status"] == "Unknown" for each in conditions)
 
 
 def _movable(pods: Collection[Object]) -> list[Object]:

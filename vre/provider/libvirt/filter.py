@@ -161,7 +161,7 @@ def _rules(rule: Mapping[str, Any]) -> Iterator[Element]:
         tag = ELEMENTS.get((family, rule["protocol"]))
         if tag is None:
             continue  # icmp of the other family: refused in check unless the family is any
-        match = node(tag, **_match(rule, family))
+        match = node(tag, **_match(rule, family), state="ESTABLISHED" if rule.get("established") else None)
         yield node(
             "rule",
             match,
@@ -203,6 +203,7 @@ def _described(rule: Element) -> dict[str, Any]:
     first, last = match.get("dstportstart"), match.get("dstportend")
     ports = {} if first is None else {"ports": first if last in (None, first) else f"{first}-{last}"}
     comment = {"comment": match.get("comment", "")} if match.get("comment") else {}
+    begun = {"established": True} if match.get("state") == "ESTABLISHED" else {}
     return {
         "direction": rule.get("direction", ""),
         "action": rule.get("action", ""),
@@ -211,6 +212,7 @@ def _described(rule: Element) -> dict[str, Any]:
         "priority": int(rule.get("priority", "500")),
         **sides,
         **ports,
+        **begun,
         **comment,
     }
 
