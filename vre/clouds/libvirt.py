@@ -235,7 +235,7 @@ def _resolution() -> Sequence[dict[str, Any]]:
 
 
 def _begun(ranges: Sequence[str]) -> Sequence[dict[str, Any]]:
-    """What machines of the stack began with each other goes on, as with a rented cloud's firewall and the machine's own.
+    """What machines of the stack began with each other goes on, as in a rented cloud's firewall and the machine's own.
 
     A worker that leaves is no peer any more before it is drained: without this it would not hear that it is to drain.
     """
