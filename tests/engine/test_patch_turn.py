@@ -173,7 +173,7 @@ def test_of_two_that_read_the_same_one_is_refused(cluster: Cluster) -> None:
     lock = one.api.request("GET", turn.LOCK)
     two.take(soon())
     with pytest.raises(turn.ApiError) as refused:
-        one._note(lock, "one")
+        one._hold(lock, "one")
     assert refused.value.status == 409
     two.give_back()
 
