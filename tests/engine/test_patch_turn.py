@@ -10,10 +10,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import patching
 import pytest
 import turn
 import yaml
 
+from tests.unit.test_services import made
 from vre.artifacts import golang
 from vre.template import render_template
 
@@ -173,9 +175,40 @@ def test_of_two_that_read_the_same_one_is_refused(cluster: Cluster) -> None:
     lock = one.api.request("GET", turn.LOCK)
     two.take(soon())
     with pytest.raises(turn.ApiError) as refused:
-        one._note(lock, "one")
+        one._hold(lock, "one")
     assert refused.value.status == 409
     two.give_back()
+
+
+@pytest.mark.requirement("P-39", "P-50")
+def test_a_note_of_a_node_is_read_by_the_hub_which_may_read_nothing_else_there(cluster: Cluster) -> None:
+    objects = made("jupyter")
+    cluster.apply(*(each for each in objects if each["kind"] in ("Namespace", "ServiceAccount")))
+    cluster.apply(*(each for each in objects if each["kind"] in ("Role", "RoleBinding")))
+    one = cluster.node("one")
+    one.take(soon())
+    one.announce(datetime(2026, 11, 21, 18, 5, tzinfo=UTC), "kernel a -> b", others=True)
+    one.keep()
+    hub = ("--as", "system:serviceaccount:jupyter:hub", "--namespace", "kube-system")
+    found = cluster.get("configmap", "vre-patch", *hub)["metadata"]["annotations"]
+    assert {key: found[key] for key in found if key.startswith("vre/reboot")} == {
+        "vre/reboot-at": "2026-11-21T18:05:00Z", "vre/reboot-why": "kernel a -> b", "vre/reboot-node": "one",
+    }  # fmt: skip
+    assert found["vre/holder"] == "one"
+    one.give_back()
+    refused = [("get", "configmap", "other"), ("get", "configmaps"), ("get", "secrets"), ("get", "pods"),
+               ("annotate", "configmap", "vre-patch", "a=b"), ("delete", "configmap", "vre-patch")]  # fmt: skip
+    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "other", "namespace": "kube-system"}})
+    for words in refused:
+        assert "Forbidden" in cluster.kubectl(*words, *hub).stderr, words
+
+
+def test_users_servers_are_seen_and_those_on_other_machines_are_not(cluster: Cluster) -> None:
+    one, two = cluster.node("one"), cluster.node("two")
+    cluster.apply(pod("plain", "one"), pod("jupyter-bob", "two", **{patching.USER: "bob"}))
+    assert (one.has_users(), two.has_users()) == (False, True)
+    one.drain(soon() + timedelta(minutes=1))
+    two.drain(soon() + timedelta(minutes=1))
 
 
 def test_a_node_cordons_itself_and_no_other(cluster: Cluster) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from vre.errors import VreError
 from vre.provider.crypto import Authority, Certificate
@@ -60,6 +60,12 @@ class Stack:
         process = self.running.pop(name)
         process.terminate()
         process.wait(timeout=60)
+
+    def note(self, annotations: Mapping[str, str]) -> None:
+        """Put the ConfigMap on which machines note their reboots where the cluster's API would have it."""
+        file = self.folder / "api" / "api" / "v1" / "namespaces" / "kube-system" / "configmaps" / "vre-patch"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"metadata": {"name": "vre-patch", "annotations": dict(annotations)}}))
 
     def status(self, path: str) -> int:
         """Return the HTTP status of a path at the door, 0 without an answer."""
@@ -120,6 +126,7 @@ def jupyter(folder: Path, settings: Jupyter, passwords: Mapping[str, str]) -> It
             run(["ip", "-n", SPACE, *words])
         stack.authority = _certificate(folder)
         _run_proxy(stack)
+        _run_api(stack)
         run_hub(stack, settings, passwords)
         yield stack
     finally:
@@ -171,18 +178,14 @@ def _lay_out(folder: Path, settings: Jupyter, passwords: Mapping[str, str]) -> N
     made = {(each["kind"], each["metadata"]["name"]): each for each in _objects(settings, passwords)}
     config = dict(made["ConfigMap", "hub"]["data"])
     here = {"accounts": f"{folder}/accounts", "state": f"{folder}/state", "token": f"{folder}/token/token"}
-    config["settings.json"] = json.dumps({**json.loads(config["settings.json"]), **here})
+    told = json.loads(config["settings.json"])
+    config["settings.json"] = json.dumps({**told, **here})
     page = config.pop("page.html")
     _write(folder / "hub-config", config)
     _write(folder / "hub-config" / "templates", {"page.html": page})
     _write(folder / "accounts", made["Secret", "accounts"]["stringData"])
     _write(folder / "token", made["Secret", "proxy"]["stringData"])
-    notebook = made["ConfigMap", "notebook"]["data"]
-    shutil.rmtree(folder / "notebook" / "etc" / "jupyter")
-    _write(
-        folder / "notebook" / "etc" / "jupyter", {"jupyter_server_config.json": notebook["jupyter_server_config.json"]}
-    )
-    _write(folder / "notebook" / "etc" / "jupyter" / "labconfig", {"page_config.json": notebook["page_config.json"]})
+    _mount(folder / "notebook" / "etc" / "jupyter", made["ConfigMap", "notebook"]["data"], told["notebook"])
     for name in ("state", "homes"):
         (folder / name).mkdir(exist_ok=True)
 
@@ -192,6 +195,34 @@ def _write(folder: Path, files: Mapping[str, str]) -> None:
     folder.mkdir(parents=True)
     for name, text in files.items():
         (folder / name).write_text(text)
+
+
+def _mount(folder: Path, data: Mapping[str, str], told: Mapping[str, Any]) -> None:
+    """Lay a ConfigMap out as the kubelet does: what is seen are links into a folder that is exchanged as a whole."""
+    shutil.rmtree(folder)
+    for name, path in told["files"].items():
+        file = folder / "..2026_11_21" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(data[name].replace(told["folder"], str(folder)))
+    (folder / "..data").symlink_to("..2026_11_21")
+    for top in {path.split("/")[0] for path in told["files"].values()}:
+        (folder / top).symlink_to(f"..data/{top}")
+
+
+def _run_api(stack: Stack) -> None:
+    """Start what stands in for the cluster's API, a file server; the hub finds it where kubectl would."""
+    stack.note({})
+    asked = ["-m", "http.server", "--bind", "127.0.0.1", "--directory", stack.folder / "api", "6443"]
+    stack.start("api", [sys.executable, *asked], cwd=stack.folder, env={})
+    here = {"server": "http://127.0.0.1:6443"}
+    config = {
+        "apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u", "user": {}}],
+        "clusters": [{"name": "c", "cluster": here}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    }  # fmt: skip
+    file = stack.folder / "state" / ".kube" / "config"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(config))
 
 
 def _run_proxy(stack: Stack) -> None:

@@ -194,6 +194,7 @@ def test_one_of_two_that_has_to_reboot_is_drained_first_and_takes_pods_again(dri
     worker.root("systemctl", "start", "--no-block", "vre-patch.service")
     _wait(lambda: _node(control)["spec"].get("unschedulable"), "it is cordoned")
     _wait(lambda: _lock(control).get("vre/holder") == WORKER_NAME, "it has its turn")
+    _wait(lambda: _lock(control).get("vre/reboot-node") == WORKER_NAME, "its users are told")
     _wait(lambda: not _users(control), "users' pods have gone")
     assert worker.boot() in {before, ""}, "it was up again before it was drained"
     worker.hang_up()

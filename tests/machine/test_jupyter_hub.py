@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,37 @@ def test_cookies_go_over_tls_only(stack: Stack, chromium: Browser) -> None:
     cookies = chromium.context.cookies()
     assert cookies
     assert [cookie["name"] for cookie in cookies if not cookie["secure"]] == []
+
+
+@pytest.mark.requirement("P-39")
+def test_a_reboot_is_announced_once_before_it_and_not_to_strangers(
+    stack: Stack, chromium: Browser, tmp_path: Path
+) -> None:
+    chromium.login(URL, "bob.smith", PASSWORDS["bob.smith"])
+    page, shown = chromium.page, chromium.page.locator(".jp-toast-message")
+    at = datetime.now(UTC) + timedelta(minutes=30)
+    note = {"vre/reboot-at": f"{at:%Y-%m-%dT%H:%M:%SZ}", "vre/reboot-why": "kernel <b>a</b> -> b"}
+    assert shown.count() == 0
+    stack.note(note)
+    try:
+        shown.first.wait_for()
+        with page.expect_response(lambda each: each.url == f"{URL}hub/notice") as again:
+            pass
+        assert again.value.json()["at"] == note["vre/reboot-at"]
+        assert page.evaluate("() => 1") == 1  # what the answer led to is done
+        (text,) = shown.all_inner_texts()
+        assert "Save your work" in text
+        assert "(kernel <b>a</b> -> b)" in text  # as text, not as a page's elements
+        chromium.screenshot(tmp_path / "notice.png")
+        page.goto(f"{URL}hub/home")
+        banner = page.locator("#notice:not([hidden])")
+        banner.wait_for()
+        assert banner.inner_text() == text
+        chromium.context.clear_cookies()
+        stranger = "async () => { const told = await fetch('notice'); return [told.status, await told.text()]; }"
+        assert page.evaluate(stranger) == [403, "{}"]
+    finally:
+        stack.note({})
 
 
 def test_nobody_signs_up(stack: Stack) -> None:

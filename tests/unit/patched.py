@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class Cluster:
         self.stubborn = False
         self.becomes_ready_after: tuple[str, Path] | None = None  # words in a log
         self.no_events = False
+        self.no_notes = False  # of a reboot: a turn can be taken
         self.loses = 0  # so many changes of the node are made, and not answered
         self.asked: list[str] = []
         self.set_ready("one")
@@ -60,6 +62,8 @@ class Cluster:
             if method == "PUT":
                 if body["metadata"]["resourceVersion"] != str(self.version):
                     return 409, {}
+                if self.no_notes and body["metadata"]["annotations"].get("vre/reboot-at"):
+                    return 403, {}
                 self.version += 1
                 self.notes = body["metadata"]["annotations"]
             return 200, {"metadata": {"resourceVersion": str(self.version), "annotations": self.notes}}
@@ -98,6 +102,7 @@ class Machine:
         monkeypatch.setattr(patch, "ROOM", 0)
         self.now = datetime(2026, 11, 21, 18, tzinfo=UTC)
         self.slept = timedelta()
+        self.when_asleep: Callable[[], object] = lambda: None  # called as each wait begins
         monkeypatch.setattr(patch, "clock", lambda: self.now)
         monkeypatch.setattr(time, "sleep", self._sleep)
         monkeypatch.setattr(turn.Node, "__init__", self._node(turn.Node.__init__))
@@ -110,6 +115,7 @@ class Machine:
         return init
 
     def _sleep(self, seconds: float) -> None:
+        self.when_asleep()
         self.now += timedelta(seconds=seconds)
         self.slept += timedelta(seconds=seconds)
 

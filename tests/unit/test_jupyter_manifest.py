@@ -108,22 +108,34 @@ def test_the_inside_of_the_vre_is_never_opened(network: str) -> None:
         made("jupyter", egress=[network])
 
 
+def rights(objects: list[Object]) -> dict[str, set[tuple[str, str, tuple[str, ...]]]]:
+    """Return what the hub may do in each namespace: resource, verb, names (none: all)."""
+    made: dict[str, set[tuple[str, str, tuple[str, ...]]]] = {}
+    for role in kinds(objects, "Role"):
+        about = role["metadata"]
+        (binding,) = (each for each in kinds(objects, "RoleBinding") if each["metadata"] == about)
+        assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": about["name"]}
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "hub", "namespace": "jupyter"}]
+        made[about["namespace"]] = {
+            (resource, verb, tuple(rule.get("resourceNames", ())))
+            for rule in role["rules"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+        }
+    assert len(kinds(objects, "RoleBinding")) == len(made)
+    return made
+
+
 @pytest.mark.requirement("P-50")
-def test_the_hub_may_handle_pods_and_homes_of_users_and_no_more() -> None:
-    objects = made("jupyter")
-    (role,) = kinds(objects, "Role")
-    (binding,) = kinds(objects, "RoleBinding")
-    assert role["metadata"]["namespace"] == binding["metadata"]["namespace"] == "jupyter-users"
-    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "hub", "namespace": "jupyter"}]
-    allowed = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
-    reading = {"get", "list", "watch"}
-    assert allowed == {
-        *(
-            (resource, verb)
-            for resource in ("pods", "persistentvolumeclaims")
-            for verb in {*reading, "create", "delete"}
-        ),
-        *(("events", verb) for verb in reading),
+def test_the_hub_may_handle_pods_and_homes_of_users_read_one_note_and_no_more() -> None:
+    reading = ("get", "list", "watch")
+    handling = (*reading, "create", "delete")
+    assert rights(made("jupyter")) == {
+        "jupyter-users": {
+            *((resource, verb, ()) for resource in ("pods", "persistentvolumeclaims") for verb in handling),
+            *(("events", verb, ()) for verb in reading),
+        },
+        "kube-system": {("configmaps", "get", ("vre-patch",))},
     }
 
 
@@ -179,12 +191,18 @@ def test_the_service_answers_below_its_path_or_at_its_own_name() -> None:
 @pytest.mark.requirement("P-51")
 @pytest.mark.parametrize("wanted", [True, False])
 def test_the_terminal_is_there_only_when_it_is_wanted(wanted: bool) -> None:
-    (config,) = (
-        each for each in kinds(made("jupyter", terminal=wanted), "ConfigMap") if each["metadata"]["name"] == "notebook"
-    )
-    server = json.loads(config["data"]["jupyter_server_config.json"])["ServerApp"]
+    server = json.loads(notebook(terminal=wanted)["jupyter_server_config.json"])["ServerApp"]
     assert server["terminals_enabled"] is wanted
     assert server["jpserver_extensions"]["jupyter_server_terminals"] is wanted
+
+
+def notebook(**settings: Any) -> dict[str, str]:
+    (config,) = (
+        each for each in kinds(made("jupyter", **settings), "ConfigMap") if each["metadata"]["name"] == "notebook"
+    )
+    assert config["metadata"]["namespace"] == "jupyter-users"
+    data: dict[str, str] = config["data"]
+    return data
 
 
 class Recorded(defaultdict[str, Any]):
@@ -243,6 +261,32 @@ def test_a_users_pod_is_restricted(configured: Any) -> None:
     assert spawner.pod_security_context["runAsNonRoot"] is True
     assert spawner.image_pull_policy == "Never"
     assert spawner.namespace == "jupyter-users"
+
+
+def test_a_users_pod_gets_every_file_of_its_configuration_and_lab_finds_its_extension(configured: Any) -> None:
+    spawner, data = configured().KubeSpawner, notebook()
+    (volume,) = (each["configMap"] for each in spawner.volumes if "configMap" in each)
+    (mount,) = (each for each in spawner.volume_mounts if each["name"] == "config")
+    assert mount == {"name": "config", "mountPath": "/opt/jupyter/etc/jupyter", "readOnly": True}
+    assert volume["name"] == "notebook"
+    placed = {f"{mount['mountPath']}/{item['path']}": data[item["key"]] for item in volume["items"]}
+    assert len(placed) == len(volume["items"]) == len(data)
+    server = json.loads(placed["/opt/jupyter/etc/jupyter/jupyter_server_config.json"])
+    (extensions,) = server["LabApp"]["extra_labextensions_path"]
+    package = json.loads(placed[f"{extensions}/vre-notice/package.json"])
+    built = package["jupyterlab"]["_build"]
+    program = placed[f"{extensions}/{package['name']}/{built['load']}"]
+    assert f'_JUPYTERLAB["{package["name"]}"]' in program
+    assert "innerHTML" not in program
+    assert "/opt/jupyter/etc/jupyter/labconfig/page_config.json" in placed
+
+
+def test_the_hub_is_given_every_program_that_its_configuration_imports() -> None:
+    config = next(each for each in kinds(made("jupyter"), "ConfigMap") if each["metadata"]["name"] == "hub")["data"]
+    own = {name.removesuffix(".py") for name in config if name.endswith(".py")}
+    folder = Path(__file__).resolve().parents[2] / "vre" / "services" / "jupyter" / "image" / "hub"
+    assert own == {each.stem for each in folder.glob("*.py")}
+    assert {"accounts", "notes", "notice"} <= own
 
 
 @pytest.mark.requirement("P-77")

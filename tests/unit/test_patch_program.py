@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import patch
+import patching
 import pytest
 
 from tests.unit.patched import Cluster, Machine
@@ -222,7 +223,46 @@ def test_a_machine_alone_warns_and_reboots_inside_its_window(machine: Machine, c
     assert (machine.root / "var/lib/vre/patch-resume").exists()
     assert cluster.pods == [worker("a")]  # it starts again with the machine
     assert "unschedulable" not in cluster.node["spec"]
-    assert cluster.notes == {}
+    assert "vre/holder" not in cluster.notes
+
+
+@pytest.mark.requirement("P-39")
+def test_a_machine_alone_has_users_told_in_jupyter_before_it_waits(machine: Machine, cluster: Cluster) -> None:
+    machine.settings(window="00:00-24:00", name="one", alone=True)
+    machine.write("needrestart", KERNEL)
+    seen: list[dict[str, str]] = []
+    machine.when_asleep = lambda: seen.append(dict(cluster.notes))
+    begun = machine.now
+    assert machine.run() == 0
+    told = {"vre/reboot-at": "2026-11-21T18:05:00Z", "vre/reboot-why": "kernel a -> b", "vre/reboot-node": ""}
+    assert seen == [told]
+    assert machine.now == begun + timedelta(minutes=5)
+    assert machine.ran[-1] == "systemctl reboot"
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_note_that_is_refused_keeps_nobody_from_a_reboot_and_is_told(
+    machine: Machine, cluster: Cluster, capsys: pytest.CaptureFixture[str], alone: bool
+) -> None:
+    machine.settings(window="00:00-24:00", name="one", alone=alone)
+    machine.write("needrestart", KERNEL)
+    cluster.pods, cluster.no_notes = [server("bob")], True
+    assert machine.run() == 0
+    assert "users are not told in Jupyter: 403" in capsys.readouterr().out
+    assert machine.did("wall") == alone
+    assert machine.ran[-1] == "systemctl reboot"
+
+
+def test_a_machine_alone_whose_api_does_not_answer_reboots_all_the_same(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.settings(window="00:00-24:00", name="one", alone=True)
+    machine.write("needrestart", KERNEL)
+    machine.write("etc/kubernetes/kubelet.conf", "    server: http://127.0.0.1:9\n")
+    assert machine.run() == 0
+    assert "users are not told in Jupyter" in capsys.readouterr().out
+    assert machine.slept == patch.NOTICE
+    assert machine.ran[-1] == "systemctl reboot"
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -305,6 +345,42 @@ def test_a_reboot_in_vain_is_a_failure_and_not_repeated(machine: Machine) -> Non
 
 def worker(name: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "default"}, "status": {"phase": "Running"}}
+
+
+def server(user: str) -> dict[str, Any]:
+    made = worker(user)
+    made["metadata"]["labels"] = {patching.USER: user}
+    return made
+
+
+@pytest.mark.requirement("P-39")
+def test_users_on_a_machine_are_told_before_it_is_drained(machine: Machine, cluster: Cluster) -> None:
+    machine.write("needrestart", KERNEL)
+    cluster.pods = [worker("a"), server("bob")]
+    seen: list[tuple[dict[str, str], int, Any]] = []
+    machine.when_asleep = lambda: seen.append((dict(cluster.notes), len(cluster.pods), dict(cluster.node["spec"])))
+    assert machine.run() == 0
+    notes, pods, spec = seen[0]
+    assert notes["vre/reboot-at"] == "2026-11-21T18:05:00Z"
+    assert (notes["vre/reboot-node"], notes["vre/reboot-why"]) == ("one", "kernel a -> b")
+    assert notes["vre/holder"] == "one"  # no other begins meanwhile
+    assert pods == 2
+    assert spec["unschedulable"] is True  # no server is started here that would end at once
+    assert machine.slept >= patch.NOTICE
+    assert cluster.pods == []
+    assert cluster.notes["vre/reboot-at"] == "2026-11-21T18:05:00Z"  # what follows leaves it there
+    assert machine.ran[-1] == "systemctl reboot"
+
+
+def test_a_machine_without_users_is_drained_at_once(machine: Machine, cluster: Cluster) -> None:
+    machine.write("needrestart", KERNEL)
+    ended = server("bob")
+    ended["status"]["phase"] = "Succeeded"
+    cluster.pods = [worker("a"), ended]
+    assert machine.run() == 0
+    assert machine.slept < patch.NOTICE
+    assert "vre/reboot-at" not in cluster.notes
+    assert machine.ran[-1] == "systemctl reboot"
 
 
 @pytest.mark.requirement("P-23", "P-39")

@@ -46,7 +46,13 @@ def test_a_service_stays_in_its_own_namespaces(name: str) -> None:
     objects = made(name)
     spaces = {each["metadata"]["name"] for each in kinds(objects, "Namespace")}
     assert spaces == set(CATALOGUE[name].namespaces)
-    assert {each["metadata"]["namespace"] for each in objects if each["kind"] != "Namespace"} == spaces
+    elsewhere = [
+        each for each in objects if each["kind"] != "Namespace" and each["metadata"]["namespace"] not in spaces
+    ]
+    assert {each["kind"] for each in elsewhere} <= {"Role", "RoleBinding"}
+    for rule in (rule for role in kinds(elsewhere, "Role") for rule in role["rules"]):
+        assert rule["verbs"] == ["get"]
+        assert len(rule["resources"]) == len(rule["resourceNames"]) == 1
 
 
 @pytest.mark.parametrize("name", SERVICES)

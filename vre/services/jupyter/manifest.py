@@ -6,6 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from vre.services.contract import Context, Object
+from vre.services.jupyter import notebook
 from vre.services.jupyter.names import (
     DOOR_PORT,
     HUB,
@@ -27,6 +28,8 @@ ACCOUNTS = "/run/secrets/accounts"
 TOKEN = "/run/secrets/proxy"  # noqa: S105 (a folder)
 CONFIG = "/etc/jupyterhub"
 CHECKSUM = "vre/config"
+NOTES = "vre-patch"
+"""The ConfigMap on which machines note that they are about to reboot (`vre/cluster/manifests/patch.yaml`)."""
 
 
 def objects(settings: Jupyter, context: Context) -> list[Object]:
@@ -41,7 +44,7 @@ def objects(settings: Jupyter, context: Context) -> list[Object]:
         _token(context),
         _hub_config(settings, context),
         _proxy_config(),
-        _notebook_config(settings),
+        notebook.config(settings),
         _hub_volume(context),
         *_services(context),
         _hub(settings, context),
@@ -62,23 +65,34 @@ def _quota(settings: Jupyter) -> Object:
 
 
 def _rights() -> list[Object]:
-    """The hub handles users' pods and homes, and sees their events: nothing else, and nothing in its own namespace."""
-    group = "rbac.authorization.k8s.io"
-    rules = [
-        {
-            "apiGroups": [""],
-            "resources": ["pods", "persistentvolumeclaims"],
-            "verbs": ["get", "list", "watch", "create", "delete"],
-        },
-        {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "list", "watch"]},
-    ]
+    """The hub handles users' pods and homes, sees their events, and reads what machines note before they reboot.
+
+    Nothing else: no secret, no other object of the cluster, and nothing in its own namespace.
+    """
     return [
         thing("v1", "ServiceAccount", "hub", SPACE, automountServiceAccountToken=False),
-        thing(f"{group}/v1", "Role", "hub", USERS, rules=rules),
+        *_right(
+            "hub", USERS,
+            _rule("pods", "persistentvolumeclaims", verbs=["get", "list", "watch", "create", "delete"]),
+            _rule("events", verbs=["get", "list", "watch"]),
+        ),
+        *_right("jupyter-notice", "kube-system", {**_rule("configmaps", verbs=["get"]), "resourceNames": [NOTES]}),
+    ]  # fmt: skip
+
+
+def _rule(*resources: str, verbs: list[str]) -> Object:
+    return {"apiGroups": [""], "resources": list(resources), "verbs": verbs}
+
+
+def _right(name: str, space: str, *rules: Object) -> list[Object]:
+    """Return a role in a namespace, and that it is the hub's."""
+    group = "rbac.authorization.k8s.io"
+    return [
+        thing(f"{group}/v1", "Role", name, space, rules=list(rules)),
         thing(
-            f"{group}/v1", "RoleBinding", "hub", USERS,
+            f"{group}/v1", "RoleBinding", name, space,
             subjects=[{"kind": "ServiceAccount", "name": "hub", "namespace": SPACE}],
-            roleRef={"apiGroup": group, "kind": "Role", "name": "hub"},
+            roleRef={"apiGroup": group, "kind": "Role", "name": name},
         ),
     ]  # fmt: skip
 
@@ -105,6 +119,7 @@ def _hub_config(settings: Jupyter, context: Context) -> Object:
         "hub": f"http://{hub_address(context)}:{HUB_PORT}",
         "image": context.images["jupyter-notebook"],
         "namespace": USERS,
+        "notebook": {"folder": notebook.FOLDER, "files": notebook.FILES},
         "proxy": f"http://{proxy_address(context)}:{PROXY_API_PORT}",
         "state": STATE,
         "storage_class": context.storage_class,
@@ -114,6 +129,8 @@ def _hub_config(settings: Jupyter, context: Context) -> Object:
     data = {
         "accounts.py": _source("hub/accounts.py"),
         "jupyterhub_config.py": _source("hub/jupyterhub_config.py"),
+        "notes.py": _source("hub/notes.py"),
+        "notice.py": _source("hub/notice.py"),
         "page.html": _source("hub/page.html"),
         "settings.json": json.dumps(told, indent=2, sort_keys=True),
     }
@@ -122,32 +139,6 @@ def _hub_config(settings: Jupyter, context: Context) -> Object:
 
 def _proxy_config() -> Object:
     return thing("v1", "ConfigMap", "proxy", SPACE, data={"token.cjs": _source("proxy/token.cjs")})
-
-
-def _notebook_config(settings: Jupyter) -> Object:
-    """What every notebook server reads, in place of the image's own folder: nothing else is switched on."""
-    server = {
-        "ServerApp": {
-            "jpserver_extensions": {"jupyterlab": True, "jupyter_server_terminals": settings.terminal},
-            "terminals_enabled": settings.terminal,
-            "tornado_settings": {"xsrf_cookie_kwargs": {"secure": True}},
-        },
-        "LabApp": {
-            "extension_manager": "readonly",
-            "news_url": None,
-            "check_for_updates_class": "jupyterlab.handlers.announcements.NeverCheckForUpdate",
-        },
-        "HubOAuth": {"cache_max_age": 60},
-    }
-    page = {
-        "disabledExtensions": {
-            "@jupyterlab/apputils-extension:announcements": True,
-            "@jupyterlab/extensionmanager-extension": True,
-            "@jupyterlab/lsp-extension": True,
-        }
-    }
-    data = {"jupyter_server_config.json": json.dumps(server, indent=2), "page_config.json": json.dumps(page, indent=2)}
-    return thing("v1", "ConfigMap", "notebook", USERS, data=data)
 
 
 def _hub_volume(context: Context) -> Object:

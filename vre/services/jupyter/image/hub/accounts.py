@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import bcrypt
+import notice
 from jupyterhub import orm, roles
 from jupyterhub.handlers.login import LoginHandler
 from nativeauthenticator import NativeAuthenticator
@@ -54,13 +55,14 @@ class Accounts(NativeAuthenticator):
             )
         return user
 
-    def get_handlers(self, app: Any) -> list[tuple[str, Any]]:
-        """Return the pages: the hub's own login (NativeAuthenticator 1.3.0's fails in JupyterHub 6), and passwords.
+    def get_handlers(self, app: Any) -> list[tuple[Any, ...]]:
+        """Return the pages: the hub's own login (NativeAuthenticator 1.3.0's fails in JupyterHub 6), passwords.
 
-        Not its pages for signing up, and not those that allow, disable or discard an account by a mere link.
+        Not its pages for signing up, and not those that allow, disable or discard an account by a mere link. The page
+        `notice` comes with them, since JupyterHub deprecates `extra_handlers`.
         """
         kept = [(path, page) for path, page in super().get_handlers(app) if path.startswith("/change-password")]
-        return [("/login", LoginHandler), *kept]
+        return [("/login", LoginHandler), *kept, *notice.pages(app)]
 
     async def refresh_user(self, user: Any, handler: Any = None) -> bool:
         """Say whether a session may go on: it ends when the account is blocked, disabled or deleted."""

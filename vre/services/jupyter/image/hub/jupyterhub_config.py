@@ -114,16 +114,16 @@ def _home(k: Any, told: dict[str, Any]) -> None:
     k.storage_class = told["storage_class"]
     k.storage_capacity = told["disk"]
     k.storage_access_modes = ["ReadWriteOnce"]
-    server = {"key": "jupyter_server_config.json", "path": "jupyter_server_config.json"}
-    page = {"key": "page_config.json", "path": "labconfig/page_config.json"}
+    notebook = told["notebook"]
+    items = [{"key": name, "path": path} for name, path in notebook["files"].items()]
     k.volumes = [
         {"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}},
-        {"name": "config", "configMap": {"name": "notebook", "items": [server, page]}},
+        {"name": "config", "configMap": {"name": "notebook", "items": items}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
     ]
     k.volume_mounts = [
         {"name": "home", "mountPath": HOME},
-        {"name": "config", "mountPath": "/opt/jupyter/etc/jupyter", "readOnly": True},
+        {"name": "config", "mountPath": notebook["folder"], "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
     ]
 

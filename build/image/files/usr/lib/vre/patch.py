@@ -267,7 +267,7 @@ class Patch:
         alone = node is None or bool(self.settings.get("alone"))
         try:
             if node is not None and not alone:
-                self.drain(node)
+                self.drain(node, why)
         except turn.Unreachable:
             if not self.places.own_api.exists():
                 raise  # elsewhere the cluster may be well, and would lose another machine
@@ -275,6 +275,7 @@ class Patch:
             with contextlib.suppress(turn.ApiError, turn.Unreachable):  # only for people to read
                 node.event("Rebooting", text)
         if alone and node is not None:
+            self.announce(node, why, others=False)
             self.command("wall", f"{text} in {NOTICE.seconds // 60} minutes.", accept=(0, 1))
             self.pause(NOTICE.total_seconds())
         self.note(doing="rebooting", rebooted={"boot": self.boot, "why": list(why), "at": now()})
@@ -283,7 +284,16 @@ class Patch:
         say(text)
         self.command("systemctl", "reboot")
 
-    def drain(self, node: turn.Node) -> None:
+    def announce(self, node: turn.Node, why: Sequence[str], *, others: bool) -> bool:
+        """Have users told in Jupyter. Returns whether it was noted; when not, what follows is done all the same."""
+        try:
+            node.announce(clock() + NOTICE, ", ".join(why), others=others)
+        except (turn.ApiError, turn.Unreachable) as error:
+            say(f"users are not told in Jupyter: {error}")  # the cluster may be what the reboot mends
+            return False
+        return True
+
+    def drain(self, node: turn.Node, why: Sequence[str]) -> None:
         """Take the turn, take no more pods, have those there go. What does not go keeps the machine as it was."""
         _, end = patching.opening(self.window, clock())
         try:
@@ -295,6 +305,8 @@ class Patch:
         ours = bool(self.state.get("cordoned")) or not node.cordoned()
         self.note(turn=True, doing="draining", cordoned=ours)
         node.cordon()
+        if node.has_users() and self.announce(node, why, others=True):
+            self.pause(NOTICE.total_seconds())
         try:
             node.drain(clock() + DRAIN)
         except turn.TooLong as error:

@@ -24,6 +24,8 @@ POLICY = (
     r"^(\S+):\n  Installed: (\S+)\n  Candidate: \S+\n(?:  Package pin: .*\n)?  Version table:\n (?:\*\*\*|   ) (\S+) "
 )
 WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
+USER = "hub.jupyter.org/username"
+"""The label by which KubeSpawner marks the pod of a user's server."""
 FOUND_ANEW = ("kernel ", "microcode ")
 """How reasons begin that needrestart finds out at every run: a reboot that leaves them there was in vain."""
 CURRENT, UNKNOWN = "1", "0"
@@ -191,6 +193,11 @@ def movable(pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         return daemon or "kubernetes.io/config.mirror" in (about.get("annotations") or {})
 
     return [pod for pod in pods if not stays(pod) and pod["status"].get("phase") not in ("Succeeded", "Failed")]
+
+
+def at_work(pods: Iterable[Mapping[str, Any]]) -> bool:
+    """Say whether one of the pods is the server of a user, who has something to save."""
+    return any(USER in (pod["metadata"].get("labels") or {}) for pod in movable(pods))
 
 
 def ready(node: Mapping[str, Any], boot: str) -> bool:

@@ -147,7 +147,7 @@ class Node:
         """End the turn."""
         lock = self.api.request("GET", LOCK)
         if _notes(lock).get("vre/holder") == self.name:
-            self._note(lock, "")
+            self._hold(lock, "")
 
     def _try(self) -> str:
         """Take the turn, or renew it; return who has it instead."""
@@ -156,15 +156,34 @@ class Node:
         if other:
             return other
         try:
-            self._note(lock, self.name)
+            self._hold(lock, self.name)
         except ApiError as error:
             if error.status != 409:
                 raise
             return "a machine that was quicker"
         return ""
 
-    def _note(self, lock: Mapping[str, Any], holder: str) -> None:
-        notes = {**_notes(lock), "vre/holder": holder, "vre/heard": self.clock().isoformat()}
+    def announce(self, at: datetime, why: str, *, others: bool) -> None:
+        """Note for users when work on this machine ends, and why. With `others` that is this machine's users only.
+
+        Jupyter's hub reads it. A note whose time is over says nothing, so none is taken back.
+        """
+        told = {
+            "vre/reboot-at": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "vre/reboot-why": why,
+            "vre/reboot-node": self.name if others else "",
+        }
+        self._note(self.api.request("GET", LOCK), told)
+
+    def has_users(self) -> bool:
+        """Say whether somebody's server runs on this machine."""
+        return patching.at_work(self._pods())
+
+    def _hold(self, lock: Mapping[str, Any], holder: str) -> None:
+        self._note(lock, {"vre/holder": holder, "vre/heard": self.clock().isoformat()})
+
+    def _note(self, lock: Mapping[str, Any], told: Mapping[str, str]) -> None:
+        notes = {**_notes(lock), **told}
         self.api.request("PUT", LOCK, {**lock, "metadata": {**lock["metadata"], "annotations": notes}})
 
     def cordoned(self) -> bool:
@@ -181,9 +200,8 @@ class Node:
 
     def drain(self, deadline: datetime) -> None:
         """Ask every pod to go and wait until it has; budgets are kept. Raises TooLong with those that stay."""
-        query = f"/api/v1/pods?fieldSelector=spec.nodeName={self.name}"
         while True:
-            left = patching.movable(self.api.request("GET", query)["items"])
+            left = patching.movable(self._pods())
             if not left:
                 return
             refused = [told for told in (self._evict(pod) for pod in left) if told]
@@ -222,6 +240,9 @@ class Node:
                 "firstTimestamp": now, "lastTimestamp": now, "count": 1, "source": {"component": "vre-patch"},
             },
         )  # fmt: skip
+
+    def _pods(self) -> list[dict[str, Any]]:
+        return list(self.api.request("GET", f"/api/v1/pods?fieldSelector=spec.nodeName={self.name}")["items"])
 
     def _node(self) -> dict[str, Any]:
         return self.api.request("GET", f"/api/v1/nodes/{self.name}")
