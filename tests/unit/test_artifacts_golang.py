@@ -13,6 +13,7 @@ from vre.artifacts import golang, versions
 from vre.artifacts.store import Store
 from vre.errors import Refused, VreError
 from vre.paths import project
+from vre.progress import Report, silent
 
 PINS = versions.load()
 NAMES = sorted(PINS.programs)
@@ -227,6 +228,22 @@ def test_all_are_counted(cache: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     said.clear()
     assert list(golang.build_all(["etcd"], said.append)) == ["etcd"]
     assert said == []
+
+
+def test_what_is_fetched_ahead_does_not_speak_over_what_is_compiled(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_go(tmp_path / "bin", monkeypatch, rest=BUILDS)
+    made = golang.toolchain(PINS)
+
+    def fetching(pins: versions.Versions, report: Report = silent) -> golang.Toolchain:
+        report("fetching Go")
+        return made
+
+    monkeypatch.setattr(golang, "toolchain", fetching)
+    said: list[str] = []
+    golang.build_all(["etcd"], said.append)
+    assert [line for line in said if "fetching Go" in line] == ["program 1 of 1: fetching Go"]
 
 
 def test_a_failed_build_tells_what_where_and_what_next(

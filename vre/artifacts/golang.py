@@ -266,9 +266,12 @@ def _log(name: str) -> Path:
 
 
 def _fetch_quietly(name: str, pins: Versions, report: Report) -> None:
-    """Fetch sources ahead of their turn. What fails here fails again, and is told, when the turn comes."""
+    """Fetch sources ahead of their turn, and do not speak over what is being compiled meanwhile.
+
+    What fails here fails again, and is told, when the turn comes.
+    """
     try:
-        wanted, go = pins.program(name), toolchain(pins, report)
+        wanted, go = pins.program(name), toolchain(pins)
         with _sources(name, wanted, go) as source:
             _fetch(name, wanted, go, source)
     except VreError:
