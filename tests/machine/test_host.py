@@ -75,7 +75,7 @@ def first(shell: Shell) -> dict[str, str]:
     return broken(shell)
 
 
-@pytest.mark.requirement("H-41", "H-21", "H-37")
+@pytest.mark.requirement("H-41", "H-21", "H-37", "C-19", "H-24", "H-30", "H-31")
 @pytest.mark.parametrize("rule", RULES, ids=[f"{rule.id} {rule.what}"[:70] for rule in RULES])
 def test_a_rule_is_kept(first: dict[str, str], rule: Rule) -> None:
     assert rule.id not in first, first[rule.id]
@@ -85,6 +85,7 @@ def test_no_unit_failed(shell: Shell) -> None:
     assert shell("systemctl list-units --failed --plain --no-legend") == ""
 
 
+@pytest.mark.requirement("H-30", "H-31")
 @pytest.mark.drill
 def test_every_audit_rule_of_the_files_is_in_the_kernel(shell: Shell) -> None:
     """The kernel's list leaves none out, though a path that is not there is no reason to stop."""
@@ -98,6 +99,7 @@ def test_an_upgrade_of_auditd_finds_it_locked_and_goes_on(shell: Shell) -> None:
     assert broken(shell).keys() & {"6.2.1.2", "6.2.3.20", "6.2.3.21"} == set()
 
 
+@pytest.mark.requirement("H-24", "H-31")
 def test_what_an_operator_does_to_the_container_engine_is_written_down(shell: Shell) -> None:
     shell("touch /etc/containerd/config.toml; touch /usr/sbin/runc; sleep 1")
     for path in ("/etc/containerd/config.toml", "/usr/sbin/runc"):
@@ -140,7 +142,7 @@ def lynis(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.drill
-@pytest.mark.requirement("H-21")
+@pytest.mark.requirement("H-21", "C-19")
 def test_lynis_finds_it_hardened(shell: Shell, lynis: Path) -> None:
     with shell.client.open_sftp() as session:
         session.put(str(lynis), "/home/vre/lynis.deb")
@@ -151,6 +153,7 @@ def test_lynis_finds_it_hardened(shell: Shell, lynis: Path) -> None:
     assert int(found[1]) >= LEAST, "\n".join(line for line in report.splitlines() if line.startswith("suggestion"))
 
 
+@pytest.mark.requirement("H-24", "P-24")
 @pytest.mark.drill
 def test_a_changed_program_is_found_and_an_untouched_machine_is_not_accused(shell: Shell) -> None:
     look = "/usr/lib/vre/integrity.py || true; cat /var/lib/vre/integrity.json"
