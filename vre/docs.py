@@ -43,6 +43,7 @@ LATER = {
     "machines.workers.disk": "May grow in place; smaller is refused.",
     "machines.workers.data": "May grow in place; smaller is refused.",
     "data": "In place: firewalls change where the class closes something.",
+    "data.approval": "Nothing on the machines. No launch once it has ended; `vre audit` tells 60 days before.",
     "outbound": "In place: firewalls change, machines go on.",
     "outbound.resolvers": "In place: firewalls change, and machines ask the others from then on.",
     "patches": "In place: the machines are told.",
