@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from vre import standards
 from vre.config import schema
 from vre.packages import machine
 from vre.paths import project
@@ -128,6 +129,7 @@ def files() -> dict[str, Callable[[], str]]:
         "docs/stack.schema.json": schema_text,
         "docs/stack-file.md": stack_file_text,
         "docs/requirements.md": requirements_text,
+        "docs/security/standards.md": lambda: f"{MADE}{standards.text()}",
         "build/image/machine.yaml": machine.text,
     }
 
