@@ -26,6 +26,7 @@ BREAKS = {
     "5.1.1": "chmod 644 /etc/ssh/sshd_config",
     "5.4.2.1": "useradd --non-unique --uid 0 --gid 0 --no-create-home --shell /usr/sbin/nologin second",
     "6.2.3.21": "echo '-w /etc/fstab -p wa -k new' > /etc/audit/rules.d/new.rules",
+    "Docker 1.1.2": "usermod --append --groups root nobody",
     "7.1.11": "touch /opt/open; chmod 666 /opt/open",
     "7.1.12": "touch /opt/lost; chown 4242 /opt/lost",
     "7.1.13": "chmod u+s /usr/bin/passwd",
@@ -75,7 +76,7 @@ def first(shell: Shell) -> dict[str, str]:
     return broken(shell)
 
 
-@pytest.mark.requirement("H-41", "H-21", "H-37", "C-19", "H-24", "H-30", "H-31")
+@pytest.mark.requirement("H-41", "H-21", "H-37", "C-19", "H-24", "H-30", "H-31", "H-27")
 @pytest.mark.parametrize("rule", RULES, ids=[f"{rule.id} {rule.what}"[:70] for rule in RULES])
 def test_a_rule_is_kept(first: dict[str, str], rule: Rule) -> None:
     assert rule.id not in first, first[rule.id]
@@ -164,6 +165,7 @@ def test_a_changed_program_is_found_and_an_untouched_machine_is_not_accused(shel
     assert '"strange": []' in shell(look)
 
 
+@pytest.mark.requirement("H-27")
 @pytest.mark.drill
 def test_a_rule_that_is_broken_is_seen(shell: Shell, first: dict[str, str]) -> None:
     """Last: the machine is not what it was any more."""

@@ -33,6 +33,7 @@ def test_rules_are_sorted_as_a_person_would() -> None:
     assert order("3.3.9") < order("3.3.10") < order("Docker 1.1.8") < order("Docker 1.1.14")
 
 
+@pytest.mark.requirement("H-27")
 @pytest.mark.parametrize("each", RULES, ids=[f"{each.id} {each.what}"[:60] for each in RULES])
 def test_every_rule_can_be_broken(each: Rule) -> None:
     """A command that is not there, or finds something where nothing should be, is no answer that is wanted."""
