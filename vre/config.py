@@ -202,17 +202,24 @@ class Machines(Model):
     workers: Workers = Field(default_factory=Workers, description="More machines for users' work")
 
 
+class Approval(Model):
+    """An ethics committee's approval of the work on the data."""
+
+    body: str = Field(min_length=3, description="Who approved", examples=["Ethics committee of Example University"])
+    reference: str = Field(min_length=1, description="Its number or mark", examples=["2026/117"])
+    until: Day = Field(description="The last day on which it is valid", examples=["2028-12-31"])
+
+
 class Data(Model):
     """What kind of data is worked on: decides where the VRE may stand and what may go out."""
 
     class_: Literal["public", "anonymised", "pseudonymised", "sensitive"] = Field(
         default="public", alias="class", description="The most sensitive data in the VRE", examples=["anonymised"]
     )
-    terms: Terms | None = Field(
-        default=None,
-        description="Accepted terms of use",
-        examples=[{"accepted-by": "Alice Example", "on": "2026-11-21"}],
-    )
+    approval: Approval | None = Field(
+        default=None, description="The ethics approval; sensitive data needs one",
+        examples=[{"body": "Ethics committee of Example University", "reference": "2026/117", "until": "2028-12-31"}],
+    )  # fmt: skip
 
 
 class Outbound(Model):

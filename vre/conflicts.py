@@ -45,6 +45,12 @@ def _data(config: Config) -> Iterator[Finding]:
             reason=f"{config.data.class_} data never goes to a public cloud ({config.cloud.provider})",
             example="cloud: {provider: libvirt}",
         )
+    elif config.data.class_ == "sensitive" and not config.data.approval:
+        yield Finding(
+            key="data.approval",
+            reason="sensitive data needs an ethics approval: who gave it, its reference, and the last day of it",
+            example='approval: {body: Ethics committee of Example, reference: 2026/117, until: "2028-12-31"}',
+        )
     jupyter = config.services.jupyter
     if config.data.class_ == "sensitive" and jupyter and jupyter.egress:
         yield Finding(

@@ -2,13 +2,14 @@
 
 import ast
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from vre import standards
 from vre.config import schema
 from vre.packages import machine
 from vre.paths import project
@@ -43,6 +44,7 @@ LATER = {
     "machines.workers.disk": "May grow in place; smaller is refused.",
     "machines.workers.data": "May grow in place; smaller is refused.",
     "data": "In place: firewalls change where the class closes something.",
+    "data.approval": "Nothing on the machines. No launch once it has ended; `vre audit` tells 60 days before.",
     "outbound": "In place: firewalls change, machines go on.",
     "outbound.resolvers": "In place: firewalls change, and machines ask the others from then on.",
     "patches": "In place: the machines are told.",
@@ -98,13 +100,27 @@ class Key:
 class Requirement:
     """One thing that the project has to be.
 
-    `kind` is must, roadmap or context; `open` is what is missing although tests show a part of it.
+    `kind` is must, roadmap or context; `open` is what is missing although tests show a part of it, `why` the reason for
+    which nothing of it is in place, where there is one.
     """
 
     id: str
     what: str
     kind: str
     open: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A test that shows something to hold. Drills, the longest, run with `make test-all` only."""
+
+    test: str
+    drill: bool = False
+
+    def __str__(self) -> str:
+        """Return it as the page names it."""
+        return f"`{self.test}`{' (drill)' if self.drill else ''}"
 
 
 def files() -> dict[str, Callable[[], str]]:
@@ -113,6 +129,7 @@ def files() -> dict[str, Callable[[], str]]:
         "docs/stack.schema.json": schema_text,
         "docs/stack-file.md": stack_file_text,
         "docs/requirements.md": requirements_text,
+        "docs/security/standards.md": lambda: f"{MADE}{standards.text()}",
         "build/image/machine.yaml": machine.text,
     }
 
@@ -249,31 +266,38 @@ def requirements(root: Path | None = None) -> list[Requirement]:
     return [Requirement(**each) for each in loaded]
 
 
-def shown_by(root: Path | None = None) -> dict[str, list[str]]:
+def shown_by(root: Path | None = None) -> dict[str, list[Shown]]:
     """Return which tests show which requirement to hold, as the tests themselves say."""
     top = (root or project()) / "tests"
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Shown]] = {}
     for file in sorted(top.rglob("test_*.py")):
-        place = file.relative_to(top.parent)
-        for test, ids in marked(ast.parse(file.read_text())):
+        place, marks = file.relative_to(top.parent), list(marked(ast.parse(file.read_text())))
+        everywhere = any(drill for test, _, drill in marks if not test)
+        for test, ids, drill in marks:
+            shown = Shown(test=f"{place}::{test}" if test else str(place), drill=drill or everywhere)
             for each in ids:
-                found.setdefault(each, []).append(f"{place}::{test}" if test else str(place))
+                found.setdefault(each, []).append(shown)
     return found
 
 
-def marked(tree: ast.Module) -> Iterator[tuple[str, list[str]]]:
-    """Yield each test of a module with the requirements that it names, nothing for the module itself."""
+def marked(tree: ast.Module) -> Iterator[tuple[str, list[str], bool]]:
+    """Yield each test of a module, nothing for the module itself: what requirements it names, whether it is a drill."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(
             isinstance(to, ast.Name) and to.id == "pytestmark" for to in node.targets
         ):
-            yield "", _ids([node.value])
+            yield "", _ids([node.value]), _is_drill([node.value])
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.name, _ids(node.decorator_list)
+            yield node.name, _ids(node.decorator_list), _is_drill(node.decorator_list)
         if isinstance(node, ast.ClassDef):
             for inner in node.body:
                 if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
-                    yield f"{node.name}::{inner.name}", _ids(inner.decorator_list)
+                    drill = _is_drill([*node.decorator_list, *inner.decorator_list])
+                    yield f"{node.name}::{inner.name}", _ids(inner.decorator_list), drill
+
+
+def _is_drill(nodes: Iterable[ast.expr]) -> bool:
+    return any(isinstance(each, ast.Attribute) and each.attr == "drill" for node in nodes for each in ast.walk(node))
 
 
 def _ids(nodes: Iterable[ast.expr]) -> list[str]:
@@ -296,7 +320,8 @@ def requirements_text(root: Path | None = None) -> str:
         f"{MADE}# Requirements\n\n"
         "What the project has to be, and what is in place. A requirement is *met* when tests of this repository\n"
         "show it; they are named beside it. It is met *in part* when something is open, which is named too.\n"
-        "All others are *not in place*, or nothing shows yet that they are: do not rely on them.\n\n"
+        "All others are *not in place*, or nothing shows yet that they are: do not rely on them. A *drill* is a test\n"
+        "that takes long: `make test-all` runs it, `make test` does not.\n\n"
         "Kinds: must; roadmap (planned or considered); context (background, or a weakness of earlier systems).\n\n"
         f"**Of {len(every)}, {len(shown) - part} are met and {part} in part.**\n\n"
         "| id | what | kind | state |\n|---|---|---|---|\n"
@@ -306,8 +331,8 @@ def requirements_text(root: Path | None = None) -> str:
     )
 
 
-def _state(requirement: Requirement, tests: list[str]) -> str:
-    named = ", ".join(f"`{test}`" for test in tests)
+def _state(requirement: Requirement, tests: Sequence[Shown]) -> str:
+    named = ", ".join(map(str, tests))
     if not tests:
-        return "not in place"
+        return f"not in place: {requirement.why}" if requirement.why else "not in place"
     return f"in part: {named}; open: {requirement.open}" if requirement.open else f"met: {named}"

@@ -1,5 +1,7 @@
 """Everything that is wrong with a stack file and can be known on this machine, without asking anybody, in one go."""
 
+from datetime import date
+
 from vre import access, clouds
 from vre.config import Config
 from vre.errors import Finding, VreError
@@ -16,9 +18,18 @@ def review(file: StackFile, *, prepared: bool = True) -> tuple[Config | None, li
     config, found = judged(file)
     if config is None:
         return None, found
-    later = apart(access.check(config, prepared=prepared), found)
+    later = apart([*access.check(config, prepared=prepared), *ended(config, date.today())], found)
     later += apart(_refused(config, prepared=prepared), found, parts=True)
     return config, [*found, *(placed(each, file) for each in later)]
+
+
+def ended(config: Config, today: date) -> list[Finding]:
+    """Return the approvals that are not valid any more. Pure."""
+    approval = config.data.approval
+    if not approval or today <= approval.until:
+        return []
+    reason = f"the ethics approval {approval.reference} ended on {approval.until}: the data may not be worked on"
+    return [Finding(key="vre:data.approval.until", reason=reason, example="the last day of its extension")]
 
 
 def _refused(config: Config, *, prepared: bool) -> list[Finding]:

@@ -76,7 +76,7 @@ def test_after_a_failure_of_every_step_nothing_is_twice_and_nothing_is_left_to_d
     assert len(life.cloud.resources(azure.ADDRESS)) == 2
 
 
-@pytest.mark.requirement("P-18", "C-16")
+@pytest.mark.requirement("P-18", "C-16", "P-02")
 def test_the_engine_told_azure_what_the_policy_says(life: Life) -> None:
     file = life.engine.checkout.path / "stacks" / "Pulumi.phenome.yaml"
     config = load(parse(file.read_text(), file))

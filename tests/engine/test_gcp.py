@@ -56,7 +56,7 @@ def life(tmp_path: Path, pulumi_program: Path) -> Life:
     return begin(tmp_path / "clone", "test", text(), ["gcp"], env={"GOOGLE_OAUTH_ACCESS_TOKEN": TOKEN})
 
 
-@pytest.mark.requirement("P-05", "P-18", "P-43", "C-16")
+@pytest.mark.requirement("P-05", "P-18", "P-43", "C-16", "P-02")
 @pytest.mark.timeout(1800)
 def test_a_whole_life(life: Life) -> None:
     life.configure(text(machines={}))

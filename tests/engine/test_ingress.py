@@ -7,7 +7,8 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -55,7 +56,15 @@ class Ingress:
     folder: Path
     authority: Props
 
-    def ask(self, certificate: Props | None = None, *, host: str = HOST, visitor: str = "192.0.2.1") -> int:
+    def ask(
+        self,
+        certificate: Props | None = None,
+        *,
+        host: str = HOST,
+        visitor: str = "192.0.2.1",
+        source: str = "127.0.0.1",
+        more: Mapping[str, str] | None = None,
+    ) -> int:
         """Return the status of an answer. Raises httpx.TransportError where there is none."""
         context = ssl.create_default_context()
         context.check_hostname = False
@@ -64,8 +73,9 @@ class Ingress:
             both = self.folder / "client.pem"
             both.write_text(certificate["certificate"] + certificate["privateKey"])
             context.load_cert_chain(both)
-        headers = {"Host": host, "CF-Connecting-IP": visitor}
-        with httpx.Client(verify=context, trust_env=False, timeout=20) as client:
+        headers = {"Host": host, "CF-Connecting-IP": visitor, **(more or {})}
+        way = httpx.HTTPTransport(verify=context, trust_env=False, local_address=source)
+        with httpx.Client(transport=way, trust_env=False, timeout=20) as client:
             url = f"https://127.0.0.1:{self.https}/tree"
             return client.get(url, headers=headers, extensions={"sni_hostname": host}).status_code
 
@@ -201,6 +211,28 @@ def test_without_a_proxy_nobody_escapes_the_limit_by_a_header(direct: Ingress) -
     answers = [direct.ask(visitor=f"192.0.2.{number}") for number in range(12)]
     assert answers[0] == 200
     assert answers[-1] == 429
+
+
+@pytest.mark.requirement("P-77", "P-78")
+def test_who_floods_the_door_is_refused_and_others_are_served_meanwhile(direct: Ingress) -> None:
+    """From one address as many requests at once as come through; from another, in the midst of them, a single one."""
+    with ThreadPoolExecutor(8) as pool:
+        flood = [pool.submit(direct.ask, source="127.0.0.2") for _ in range(80)]
+        other = [direct.ask(source="127.0.0.3") for _ in range(3)]
+        answers = [each.result() for each in flood]
+    assert other == [200, 200, 200]
+    assert set(answers) == {200, 429}
+    # At most what may come at once, and what a minute more allows.
+    assert answers.count(200) < 20
+    assert len(Page.served) == answers.count(200) + len(other), "what is refused reaches no service"
+
+
+@pytest.mark.requirement("P-77", "P-69")
+def test_headers_without_end_reach_no_service(direct: Ingress) -> None:
+    """Ten, none of which is too long by itself: what stands behind would take them."""
+    assert direct.ask(more={f"X-Long-{number}": "x" * 10_000 for number in range(10)}) == 431
+    assert Page.served == []
+    assert direct.ask(more={"X-Long": "x" * 10_000}) == 200
 
 
 def test_what_the_ingress_demands_is_in_its_settings_alone_where_somebody_stands_in_front() -> None:

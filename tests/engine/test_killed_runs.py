@@ -134,6 +134,7 @@ def test_an_interrupt_ends_gracefully(
     goes_on(small)
 
 
+@pytest.mark.requirement("P-48")
 def test_a_run_at_work_is_not_broken_into(small: Engine, launching: subprocess.Popen[bytes]) -> None:
     impatient = "from vre import engine; engine._await('t', engine.locks('t')[0], print, patience=3)"
     told = small.run(sys.executable, "-c", impatient)

@@ -110,7 +110,7 @@ IN_PLACE = ("research-control", "research-control-system", "research-control-dat
 MOVED = {"cloud": {**STACK["cloud"], "network": "10.78.0.0/16"}}
 
 
-@pytest.mark.requirement("P-05", "P-18", "P-43", "C-16")
+@pytest.mark.requirement("P-05", "P-18", "P-43", "C-16", "P-02")
 @pytest.mark.timeout(900)
 def test_a_whole_life(stack: Account) -> None:
     life = stack.life

@@ -185,6 +185,7 @@ def names(life: Life, kinds: frozenset[str]) -> set[str]:
     return {each.name for each in life.cloud.resources() if each.type in kinds}
 
 
+@pytest.mark.requirement("O-09")
 @pytest.mark.timeout(3600)
 def test_each_field_does_what_the_page_says(page: Page, life: Life) -> None:
     table = list(rows(page))

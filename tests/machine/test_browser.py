@@ -16,7 +16,7 @@ SAVED = (
 LIMITS = "import os; print(os.getuid(), os.getgid(), os.access('/', os.W_OK), os.access('/etc', os.W_OK))"
 
 
-@pytest.mark.requirement("P-04", "C-20", "C-24")
+@pytest.mark.requirement("P-04", "C-20", "C-24", "H-38")
 def test_a_researcher_runs_a_cell(site: Launch, tmp_path: Path) -> None:
     url, user, password = site.outputs["services"]["jupyter"], site.outputs["user"], site.outputs["password"]
     with browser(tmp_path, authority=site.outputs["authority"], space=NAMESPACE) as chromium:

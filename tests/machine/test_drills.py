@@ -166,7 +166,7 @@ def _bob(drill: Stack, folder: Path, code: str) -> str:
         return chromium.run_cell(code)
 
 
-@pytest.mark.requirement("P-14", "P-76")
+@pytest.mark.requirement("P-14", "P-76", "P-01", "H-34")
 def test_between_machines_nothing_is_said_in_the_clear(drill: Stack, lab: Lab, tmp_path: Path) -> None:
     """A user's pod on one machine asks the hub on the other, by http: pods' traffic is the network's to encrypt."""
     control = drill.machines()[0]
@@ -182,7 +182,7 @@ def test_between_machines_nothing_is_said_in_the_clear(drill: Stack, lab: Lab, t
     assert [words for words in said.values() if not words.startswith((TLS_RECORD, SSH))] == []
 
 
-@pytest.mark.requirement("P-38", "P-39")
+@pytest.mark.requirement("P-38", "P-39", "P-23")
 def test_one_of_two_that_has_to_reboot_is_drained_first_and_takes_pods_again(drill: Stack, say: Say) -> None:
     control, worker = drill.machines()
     told = json.loads(worker.root("cat", patches.SETTINGS))
@@ -234,6 +234,7 @@ def _wait(done: Callable[[], object], what: str) -> None:
         time.sleep(1)
 
 
+@pytest.mark.requirement("P-23")
 def test_a_machine_that_goes_is_drained_first(drill: Stack, tmp_path: Path) -> None:
     """A user works on it, else there is nothing to drain: the reboot before has ended the servers there."""
     assert _bob(drill, tmp_path / "again", "print(6 * 7)") == "42"

@@ -26,6 +26,7 @@ BREAKS = {
     "5.1.1": "chmod 644 /etc/ssh/sshd_config",
     "5.4.2.1": "useradd --non-unique --uid 0 --gid 0 --no-create-home --shell /usr/sbin/nologin second",
     "6.2.3.21": "echo '-w /etc/fstab -p wa -k new' > /etc/audit/rules.d/new.rules",
+    "Docker 1.1.2": "usermod --append --groups root nobody",
     "7.1.11": "touch /opt/open; chmod 666 /opt/open",
     "7.1.12": "touch /opt/lost; chown 4242 /opt/lost",
     "7.1.13": "chmod u+s /usr/bin/passwd",
@@ -75,7 +76,7 @@ def first(shell: Shell) -> dict[str, str]:
     return broken(shell)
 
 
-@pytest.mark.requirement("H-41", "H-21", "H-37")
+@pytest.mark.requirement("H-41", "H-21", "H-37", "C-19", "H-24", "H-30", "H-31", "H-27")
 @pytest.mark.parametrize("rule", RULES, ids=[f"{rule.id} {rule.what}"[:70] for rule in RULES])
 def test_a_rule_is_kept(first: dict[str, str], rule: Rule) -> None:
     assert rule.id not in first, first[rule.id]
@@ -85,6 +86,7 @@ def test_no_unit_failed(shell: Shell) -> None:
     assert shell("systemctl list-units --failed --plain --no-legend") == ""
 
 
+@pytest.mark.requirement("H-30", "H-31")
 @pytest.mark.drill
 def test_every_audit_rule_of_the_files_is_in_the_kernel(shell: Shell) -> None:
     """The kernel's list leaves none out, though a path that is not there is no reason to stop."""
@@ -98,6 +100,7 @@ def test_an_upgrade_of_auditd_finds_it_locked_and_goes_on(shell: Shell) -> None:
     assert broken(shell).keys() & {"6.2.1.2", "6.2.3.20", "6.2.3.21"} == set()
 
 
+@pytest.mark.requirement("H-24", "H-31")
 def test_what_an_operator_does_to_the_container_engine_is_written_down(shell: Shell) -> None:
     shell("touch /etc/containerd/config.toml; touch /usr/sbin/runc; sleep 1")
     for path in ("/etc/containerd/config.toml", "/usr/sbin/runc"):
@@ -140,7 +143,7 @@ def lynis(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.drill
-@pytest.mark.requirement("H-21")
+@pytest.mark.requirement("H-21", "C-19")
 def test_lynis_finds_it_hardened(shell: Shell, lynis: Path) -> None:
     with shell.client.open_sftp() as session:
         session.put(str(lynis), "/home/vre/lynis.deb")
@@ -151,6 +154,7 @@ def test_lynis_finds_it_hardened(shell: Shell, lynis: Path) -> None:
     assert int(found[1]) >= LEAST, "\n".join(line for line in report.splitlines() if line.startswith("suggestion"))
 
 
+@pytest.mark.requirement("H-24", "P-24")
 @pytest.mark.drill
 def test_a_changed_program_is_found_and_an_untouched_machine_is_not_accused(shell: Shell) -> None:
     look = "/usr/lib/vre/integrity.py || true; cat /var/lib/vre/integrity.json"
@@ -161,6 +165,7 @@ def test_a_changed_program_is_found_and_an_untouched_machine_is_not_accused(shel
     assert '"strange": []' in shell(look)
 
 
+@pytest.mark.requirement("H-27")
 @pytest.mark.drill
 def test_a_rule_that_is_broken_is_seen(shell: Shell, first: dict[str, str]) -> None:
     """Last: the machine is not what it was any more."""

@@ -129,6 +129,7 @@ def test_container_images_have_no_compressed_layers(shell: Shell, built: image.I
     assert len(known) == 2 * len(built.images)  # each one's manifest and configuration, and no record of more
 
 
+@pytest.mark.requirement("H-02")
 def test_a_container_starts_without_unpacking_anything(shell: Shell, built: image.Image) -> None:
     """Its layers are not there: what it starts from is its snapshots alone."""
     pod = {
@@ -224,6 +225,7 @@ def test_a_newer_loader_lands_where_the_machine_starts_from(shell: Shell) -> Non
     assert same("shim/shimx64.efi", "BOOT/BOOTX64.efi")
 
 
+@pytest.mark.requirement("H-23", "H-30")
 def test_logs_and_containers_have_partitions_of_their_own(shell: Shell) -> None:
     for place, wanted in (
         ("/var/log", {"nodev", "nosuid", "noexec"}),
@@ -234,6 +236,7 @@ def test_logs_and_containers_have_partitions_of_their_own(shell: Shell) -> None:
         assert (mounted, wanted - set(options.split(","))) == (place, set())
 
 
+@pytest.mark.requirement("H-23")
 def test_there_is_room_for_a_newer_set_of_container_images(shell: Shell) -> None:
     used, free = shell("df --block-size 1 --output=used,avail /var/lib/containerd | tail -n 1").split()
     assert int(free) > 0.8 * int(used)

@@ -153,7 +153,7 @@ def test_a_users_work_reaches_nothing_but_the_hub(site: Launch, notebook: str) -
     assert reached(site, "jupyter-users", notebook, "/opt/jupyter/bin/python", targets) == ["tcp 10.96.0.80 8081"]
 
 
-@pytest.mark.requirement("P-50", "P-51", "C-11")
+@pytest.mark.requirement("P-50", "P-51", "C-11", "H-39")
 def test_a_users_pod_has_no_rights(site: Launch, notebook: str) -> None:
     command = ("exec", "--namespace", "jupyter-users", notebook, "--", "cat", "/proc/self/status")
     status = dict(line.split(":", 1) for line in site.control.kubectl(*command).splitlines() if ":" in line)
@@ -166,7 +166,7 @@ def test_a_users_pod_has_no_rights(site: Launch, notebook: str) -> None:
     assert "serviceaccount" not in mounts
 
 
-@pytest.mark.requirement("H-13")
+@pytest.mark.requirement("H-13", "H-10")
 def test_every_container_is_confined_but_the_one_that_cannot_be(site: Launch) -> None:
     """Seccomp filters what it asks of the kernel (CIS Kubernetes 4.2.14), and AppArmor's profile is enforced."""
     found: dict[str, list[str]] = json.loads(site.control.root("python3", "-", stdin=CONFINEMENT))
@@ -193,7 +193,7 @@ def test_ssh_takes_no_password(site: Launch, user: str) -> None:
     assert "Permission denied (publickey)" in done.stderr
 
 
-@pytest.mark.requirement("P-36")
+@pytest.mark.requirement("P-36", "H-29", "H-38")
 def test_ssh_takes_no_root_and_no_other_key(site: Launch, tmp_path: Path) -> None:
     root = [*site.control.ssh()[:-1], f"root@{site.control.address}", "true"]
     assert subprocess.run(root, capture_output=True, check=False).returncode == 255

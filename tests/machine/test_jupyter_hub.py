@@ -125,7 +125,7 @@ def test_a_password_longer_than_bcrypt_takes_is_just_wrong(stack: Stack, chromiu
     assert "Invalid username or password" in chromium.page.inner_text("body")
 
 
-@pytest.mark.requirement("P-68")
+@pytest.mark.requirement("P-68", "P-90")
 def test_an_account_taken_out_of_the_stack_is_out_at_once(stack: Stack, chromium: Browser) -> None:
     chromium.login(URL, "bob.smith", PASSWORDS["bob.smith"])
     remaining = {user: password for user, password in PASSWORDS.items() if user != "bob.smith"}

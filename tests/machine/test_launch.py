@@ -42,7 +42,7 @@ def test_the_outputs_are_complete(site: Launch) -> None:
     assert machine["hostKey"].startswith("ssh-ed25519 ")
 
 
-@pytest.mark.requirement("P-06", "P-14", "P-15")
+@pytest.mark.requirement("P-06", "P-14", "P-15", "P-02")
 def test_every_address_answers_with_a_valid_chain(site: Launch, outside: Host, trust: tuple[str, str]) -> None:
     for url in (site.outputs["url"], *site.outputs["services"].values()):
         code, status, _ = get(outside, url, *trust, "-L")
@@ -133,7 +133,7 @@ def test_kubeadm_made_the_cluster(site: Launch) -> None:
     assert "v1.36" in config["data"]["ClusterConfiguration"]
 
 
-@pytest.mark.requirement("P-31")
+@pytest.mark.requirement("P-31", "P-03", "P-97")
 def test_every_pod_runs_and_none_was_pulled_from_elsewhere(site: Launch) -> None:
     pods = site.control.objects("pods", "--all-namespaces")
     assert pods
@@ -164,6 +164,7 @@ def test_a_second_up_changes_nothing(site: Launch, stack: Stack) -> None:
     stack.do("up", "--expect-no-changes")
 
 
+@pytest.mark.requirement("C-09")
 def test_the_commands_see_a_healthy_stack(site: Launch, stack: Stack) -> None:
     for command in ("status", "audit", "check"):
         ended = stack.vre(command, "-s", NAME, "--json")

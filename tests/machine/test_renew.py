@@ -104,6 +104,7 @@ def by_digest(reference: str) -> str:
     return re.sub(r":[^:@/]+@", "@", reference)
 
 
+@pytest.mark.requirement("P-40", "H-05", "H-20")
 @pytest.mark.drill
 def test_a_newer_image_comes_beside_the_one_that_runs(built: image.Image, shell: Shell, tmp_path: Path) -> None:
     said: list[str] = []
@@ -134,6 +135,7 @@ def test_a_newer_image_comes_beside_the_one_that_runs(built: image.Image, shell:
     assert not shell.exists("/var/tmp/vre-images.tar")
 
 
+@pytest.mark.requirement("P-40", "H-05", "H-20")
 @pytest.mark.drill
 def test_a_container_whose_pod_names_a_tag_is_started_anew_from_it(
     built: image.Image, shell: Shell, tmp_path: Path

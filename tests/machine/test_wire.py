@@ -65,7 +65,7 @@ def frames(own: str, addresses: list[str], peer: str) -> dict[str, Packet]:
     return {name: frame / Raw(mark(name)) for name, frame in made.items()}
 
 
-@pytest.mark.requirement("P-17")
+@pytest.mark.requirement("P-17", "P-01")
 def test_a_machine_sends_from_its_own_addresses_only(site: Launch, stack: Stack, outside: Host, tmp_path: Path) -> None:
     """Its root can write any frame, past its own firewall: the filter in front of it stands alone here."""
     own = stack.of("libvirt:Domain")[0]["inputs"]["interfaces"][0]["mac"]
@@ -79,7 +79,7 @@ def test_a_machine_sends_from_its_own_addresses_only(site: Launch, stack: Stack,
     assert {name for name in sent if mark(name) in told} == set(HONEST)
 
 
-@pytest.mark.requirement("P-14")
+@pytest.mark.requirement("P-14", "H-34")
 def test_nothing_is_said_in_the_clear(site: Launch, stack: Stack, lab: Lab, tmp_path: Path) -> None:
     """A login by the browser, and one by http, which must be led to https before anything of it is read."""
     service, password = site.outputs["services"]["jupyter"], site.outputs["password"]

@@ -16,6 +16,7 @@ from vre.plan import doors, plan
 from vre.policy import Policy, decide
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMVPIJqWJSfZNiNFfmFO7xBHK7LEcDJkxjRgWEzo8dsL a"
+APPROVAL = {"body": "Committee", "reference": "2026/117", "until": "9999-12-31"}
 POOL = (
     "203.0.113.0/24", "203.0.113.64/26", "203.0.113.7/32", "198.51.100.0/25", "198.51.100.128/25", "192.0.2.0/24",
     "192.0.2.53/32", "8.0.0.0/7", "2001:db8::/32", "2001:db8:1::/48", "2001:db8:1::7/128", "2001:db8:8000::/33",
@@ -50,6 +51,11 @@ def case(settings: Mapping[str, Any], **switched: tuple[str, ...]) -> Case:
     return Case(config=config, plan=machines, policy=decide(replace(decided, **more)))
 
 
+def data(class_: str) -> dict[str, Any]:
+    """Return what a stack file says about a class of data: with the approval that sensitive data needs."""
+    return {"class": class_, **({"approval": APPROVAL} if class_ == "sensitive" else {})}
+
+
 def cases(
     cloud: Mapping[str, Any], *, classes: tuple[str, ...] = ("public", "anonymised"), resolvers: int = 0
 ) -> st.SearchStrategy[Case]:
@@ -72,7 +78,7 @@ def cases(
                     "networks": _networks(),
                 }
             ),
-            "data": st.fixed_dictionaries({"class": st.sampled_from(classes)}),
+            "data": st.sampled_from([data(each) for each in classes]),
             "services": st.one_of(st.just({}), _jupyter()) if "sensitive" not in classes else st.just({}),
             "switched": st.fixed_dictionaries({"sftp": _networks(), "vpn": _networks(), "registry": _networks()}),
         }

@@ -52,7 +52,7 @@ def test_systemd_can_read_a_unit(unit: str, kind: str, tmp_path: Path) -> None:
     assert (done.returncode, [line for line in done.stderr.splitlines() if unit in line]) == (0, [])
 
 
-@pytest.mark.requirement("P-12", "P-33")
+@pytest.mark.requirement("P-12", "P-33", "C-18")
 def test_every_job_runs_every_day() -> None:
     workflow = yaml.safe_load(GITHUB.read_text())
     crons = [each["cron"] for each in workflow[True]["schedule"]]  # YAML takes the key `on` for true
@@ -153,7 +153,7 @@ LOOKED_AT = {
 }  # fmt: skip
 
 
-@pytest.mark.requirement("P-11")
+@pytest.mark.requirement("P-11", "P-60", "H-22", "C-18", "H-27")
 @pytest.mark.parametrize("fails", [*LOOKED_AT, "none"])
 def test_what_fails_is_named_and_nothing_else_is_left_out(tmp_path: Path, fails: str) -> None:
     done = run(checkout(tmp_path, "watch.sh", WATCHED), FAILS=fails, VRE_OSV="osv.zip", VRE_IMAGE_TARGET="/srv/images")

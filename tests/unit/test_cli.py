@@ -220,6 +220,7 @@ def test_half_launched_machines_are_reached_with_the_keys_in_the_state(
         outputs.machines("local")
 
 
+@pytest.mark.requirement("H-12")
 def test_logs_of_the_last_launch(stacks: Path) -> None:
     with pytest.raises(VreError, match="was not launched from here"):
         reach.launch_log("local")
@@ -260,6 +261,7 @@ def test_a_console_log_of_the_own_hypervisor_is_read_in_its_folder(
     assert reach.console_log("x", "") == f"{tmp_path / log}\nBooting"
 
 
+@pytest.mark.requirement("H-12")
 def test_logs_of_an_unknown_pod_name_those_that_are(
     there: Outputs, stacks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,6 +180,7 @@ def test_what_keeps_the_engine_from_the_state_goes_before_the_engine_is_asked(
     assert there == [["local.json", "local.json.bak", "other.json.1.tmp"]] * 2
 
 
+@pytest.mark.requirement("P-48")
 def test_a_lock_from_another_machine_is_not_broken(locks: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Fake({})
     monkeypatch.setattr(engine, "pulumi", fake)

@@ -23,6 +23,7 @@ from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL
 from vre.cli import audit, patched, status, tls
 from vre.cli.checks import Check, State
 from vre.cli.outputs import Node
+from vre.config import Config
 from vre.errors import VreError
 
 NOW = datetime.datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -43,6 +44,7 @@ def pod(name: str, *, ready: str = "True", phase: str = "Running", **state: Any)
     return {"kind": "Pod", "metadata": {"namespace": "jupyter", "name": name}, "status": body}
 
 
+@pytest.mark.requirement("H-08")
 def test_each_machine_is_a_ready_node_and_none_is_a_stranger() -> None:
     assert states(status.nodes([node("a")], {"a"})) == {"a": State.GOOD}
     found = list(status.nodes([node("a", ready="False"), node("stranger")], {"a", "b"}))
@@ -138,6 +140,26 @@ def test_ports_for_nodes_only_are_bad_when_they_answer(monkeypatch: pytest.Monke
         (State.GOOD, "closed from her"),
         (State.BAD, "answers on 6443"),
     ]
+
+
+@pytest.mark.requirement("P-83")
+@pytest.mark.parametrize(
+    ("today", "state", "said"),
+    [
+        ("2028-01-01", State.GOOD, "2026/117 of Committee, until 2028-12-31"),
+        ("2028-11-30", State.WARNING, "ends soon"),
+        ("2028-12-31", State.WARNING, "ends soon"),
+        ("2029-01-01", State.BAD, "ended"),
+    ],
+)
+def test_how_long_the_ethics_approval_is_valid(today: str, state: State, said: str) -> None:
+    approval = {"body": "Committee", "reference": "2026/117", "until": "2028-12-31"}
+    whole = {"name": "a", "cloud": {"provider": "libvirt"}, "access": {"keys": ["a.pub"]}}
+    config = Config.model_validate({**whole, "data": {"class": "sensitive", "approval": approval}})
+    [check] = audit.approval(config, datetime.date.fromisoformat(today))
+    assert check.state == state
+    assert said in check.found
+    assert list(audit.approval(Config.model_validate(whole), datetime.date(2029, 1, 1))) == []
 
 
 def test_secrets_that_others_can_read_are_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def test_a_moment_that_grows_old_is_warned_of(moment: str, judged: State, age: s
     assert (check.state, check.found) == (judged, f"Debian as tested: {moment}, {age} old, announced 8 h ago")
 
 
-@pytest.mark.requirement("P-11")
+@pytest.mark.requirement("P-11", "H-22")
 def test_how_far_each_component_is() -> None:
     found = seen({"patched": before(hours=1), "components": {"kernel": "6.12.57", "containerd": "1.7.24"}})
     assert found["versions"].found == "kernel 6.12.57, containerd 1.7.24"

@@ -147,7 +147,7 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 BEFORE = {
     "vre:cloud.mode": 2, "vre:cloud.network": 2, "vre:access.keys.1": 3, "vre:machines.control.disk": 4,
-    "vre:machines.control.size": 4, "vre:services.jupyter.egress": 6, "vre:x": 7, "set-up": 0,
+    "vre:machines.control.size": 4, "vre:data.approval": 5, "vre:services.jupyter.egress": 6, "vre:x": 7, "set-up": 0,
 }  # fmt: skip
 
 

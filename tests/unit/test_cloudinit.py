@@ -46,7 +46,7 @@ def test_a_template_is_yaml_by_itself(template: Any) -> None:
     assert isinstance(yaml.safe_load(template.read_text()), dict)
 
 
-@pytest.mark.requirement("P-36")
+@pytest.mark.requirement("P-36", "H-29")
 def test_operators_get_in_with_keys_and_nobody_with_a_password() -> None:
     made = user_data()
     [user] = made["users"]
@@ -77,7 +77,7 @@ def test_the_firewall_is_loaded_before_sshd_and_at_every_boot() -> None:
     assert "RequiredBy=systemd-networkd.service" in unit
 
 
-@pytest.mark.requirement("P-32")
+@pytest.mark.requirement("P-32", "P-97")
 def test_everything_is_upgraded_at_first_boot_unless_there_is_no_mirror() -> None:
     script = "/usr/local/sbin/vre-first-boot"
     assert user_data()["runcmd"] == [[script]]

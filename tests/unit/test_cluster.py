@@ -96,7 +96,7 @@ def test_what_the_api_server_reads_is_mounted_and_written() -> None:
     assert {each["mode"] for each in files.values()} == {"0600"}
 
 
-@pytest.mark.requirement("H-18")
+@pytest.mark.requirement("H-18", "P-01")
 def test_anonymous_requests_reach_health_and_the_join_page_only() -> None:
     [text] = [each["content"] for each in kubeadm.files("k") if each["path"] == kubeadm.AUTHENTICATION]
     anonymous = yaml.safe_load(text)["anonymous"]
@@ -136,6 +136,7 @@ def test_the_audit_log_holds_no_secret_s_content() -> None:
     assert rules.index(first) < min(bodies)
 
 
+@pytest.mark.requirement("H-10")
 def test_kubelets_ask_the_cluster_for_their_certificate_and_keep_their_images() -> None:
     kubelet = kubeadm.kubelet()
     assert kubelet["serverTLSBootstrap"] is True
@@ -179,6 +180,7 @@ def test_no_image_is_pulled_and_the_proxy_is_nftables() -> None:
     assert told["KubeProxyConfiguration"]["mode"] == "nftables"
 
 
+@pytest.mark.requirement("P-74")
 def test_the_first_token_does_not_outlive_the_launch() -> None:
     [token] = kubeadm.read(kubeadm.first(ALONE))["InitConfiguration"]["bootstrapTokens"]
     assert token["ttl"] == "15m0s"
@@ -218,7 +220,7 @@ def test_every_namespace_is_closed_by_default() -> None:
     assert closed == spaces
 
 
-@pytest.mark.requirement("P-57", "H-13")
+@pytest.mark.requirement("P-57", "H-13", "H-01", "H-06", "P-24")
 @pytest.mark.parametrize(
     ("name", "space", "spec"), pod_specs(), ids=lambda value: value if isinstance(value, str) else ""
 )
@@ -241,6 +243,7 @@ def test_pods_have_no_more_than_they_need(name: str, space: str, spec: dict[str,
     assert bool(spec.get("hostNetwork")) == (name in on_the_machine)
 
 
+@pytest.mark.requirement("H-19")
 def test_no_role_grants_everything() -> None:
     for each in everything():
         for rule in each.get("rules", []):
@@ -426,6 +429,7 @@ def test_a_request_for_anything_else_is_not_signed(bad: dict[str, Any]) -> None:
     assert nodes.objection(bad, NODE)
 
 
+@pytest.mark.requirement("P-74")
 def test_a_join_token_lives_a_quarter_of_an_hour() -> None:
     now = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
     token, secret = nodes.token(now)

@@ -12,6 +12,7 @@ import yaml
 from vre import paths
 from vre.artifacts import containers, debian, oci, sandbox, table
 from vre.errors import VreError
+from vre.image import recipe
 
 TABLE = table.load()
 KUBEADM_WANTS = {"pause": "3.10.2", "etcd": "3.6.8-0", "coredns": "v1.14.2", "kube-apiserver": "v1.36.3"}
@@ -47,6 +48,14 @@ def test_only_what_must_runs_as_root_and_says_why() -> None:
 def test_an_image_that_runs_as_root_without_a_reason_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VreError, match="root_because: one"):
         table.load(written(tmp_path, user="0"))
+
+
+@pytest.mark.requirement("P-62")
+def test_every_image_starts_from_one_of_two_bases_that_are_built_with_it() -> None:
+    assert {each.base for each in TABLE.images} == {"static", "debian"}
+    entry = yaml.safe_load((paths.project() / "build" / "containers" / "images.yaml").read_text())
+    assert set(entry["bases"]) == {"static", "debian"}
+    assert entry["bases"]["debian"]["suite"] == recipe.load().suite, "patched from another archive than the machines"
 
 
 @pytest.mark.parametrize("missing", ["base", "user", "source", "licences", "tag"])

@@ -48,8 +48,26 @@ def test_marks_are_found_on_functions_classes_and_modules() -> None:
         "    def test_three(self): ...\n"
         "def test_four(): ...\n"
     )
-    found = {test: ids for test, ids in docs.marked(tree) if ids}
+    found = {test: ids for test, ids, _ in docs.marked(tree) if ids}
     assert found == {"": ["A-1"], "test_one": ["A-2", "A-3"], "TestTwo": ["A-4"], "TestTwo::test_three": ["A-5"]}
+
+
+@pytest.mark.parametrize(
+    ("before", "on_class", "on_test"),
+    [("pytestmark = pytest.mark.drill\n", "", ""), ("", "@pytest.mark.drill\n", ""), ("", "", "@pytest.mark.drill")],
+)
+def test_a_drill_is_called_one_wherever_its_mark_stands(
+    tmp_path: Path, before: str, on_class: str, on_test: str
+) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_x.py").write_text(
+        f"{before}{on_class}class TestIt:\n    {on_test}\n"
+        "    @pytest.mark.requirement('A-1')\n    def test_it(self): ...\n"
+    )
+    (tmp_path / "tests" / "test_y.py").write_text("@pytest.mark.requirement('A-1')\ndef test_it(): ...\n")
+    [long, short] = map(str, docs.shown_by(tmp_path)["A-1"])
+    assert long == "`tests/test_x.py::TestIt::test_it` (drill)"
+    assert short == "`tests/test_y.py::test_it`"
 
 
 def test_a_requirement_is_met_by_the_tests_that_name_it_and_by_nothing_else(tmp_path: Path) -> None:
@@ -58,6 +76,7 @@ def test_a_requirement_is_met_by_the_tests_that_name_it_and_by_nothing_else(tmp_
     (tmp_path / "docs" / "requirements.yaml").write_text(
         "- {id: A-1, kind: must, what: One}\n- {id: A-2, kind: roadmap, what: Two}\n"
         "- {id: A-3, kind: must, what: Three, open: more}\n- {id: A-4, kind: must, what: Four, open: more}\n"
+        "- {id: A-5, kind: must, what: Five, why: nobody wants it}\n"
     )
     (tmp_path / "tests" / "test_x.py").write_text("@pytest.mark.requirement('A-1', 'A-3')\ndef test_it(): ...\n")
     page = docs.requirements_text(tmp_path)
@@ -65,11 +84,18 @@ def test_a_requirement_is_met_by_the_tests_that_name_it_and_by_nothing_else(tmp_
     assert "| A-2 | Two | roadmap | not in place |" in page
     assert "| A-3 | Three | must | in part: `tests/test_x.py::test_it`; open: more |" in page
     assert "| A-4 | Four | must | not in place |" in page
-    assert "**Of 4, 1 are met and 1 in part.**" in page
+    assert "| A-5 | Five | must | not in place: nobody wants it |" in page
+    assert "**Of 5, 1 are met and 1 in part.**" in page
 
 
 def test_tests_name_only_requirements_that_exist() -> None:
     assert set(docs.shown_by()) - {each.id for each in docs.requirements()} == set()
+
+
+def test_what_is_open_and_why_nothing_is_there_are_said_only_where_they_are_shown() -> None:
+    by = docs.shown_by()
+    assert [each.id for each in docs.requirements() if each.open and each.id not in by] == []
+    assert [each.id for each in docs.requirements() if each.why and (each.id in by or each.open)] == []
 
 
 def test_every_requirement_has_its_own_id_and_a_known_kind() -> None:
@@ -81,13 +107,13 @@ def test_every_requirement_has_its_own_id_and_a_known_kind() -> None:
 @pytest.mark.requirement("P-09")
 def test_what_is_not_in_place_is_said() -> None:
     page = docs.requirements_text()
-    states = page.count("| not in place |") + page.count("| met: ") + page.count("| in part: ")
+    states = page.count("| not in place") + page.count("| met: ") + page.count("| in part: ")
     assert states == len(docs.requirements())
 
 
 def test_files_are_written_once(tmp_path: Path) -> None:
     assert [path.name for path in docs.write(tmp_path)] == [
-        "stack.schema.json", "stack-file.md", "requirements.md", "machine.yaml",
+        "stack.schema.json", "stack-file.md", "requirements.md", "standards.md", "machine.yaml",
     ]  # fmt: skip
     assert docs.write(tmp_path) == []
 
@@ -101,7 +127,7 @@ def test_there_is_a_place_to_ask_about_security() -> None:
     assert "SECURITY.md" in (project() / "README.md").read_text()
 
 
-@pytest.mark.requirement("C-24")
+@pytest.mark.requirement("C-24", "C-09")
 def test_the_smallest_stack_file_needs_no_word_about_security_and_is_closed() -> None:
     [text] = re.findall(r"```yaml\n(.*?)```", docs.INTRODUCTION, re.DOTALL)
     config = load(parse(text, Path("smallest")))

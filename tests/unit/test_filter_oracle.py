@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from tests.oracle import ports
 from tests.oracle.compare import IN, OTHER, Evaluator, Flow, assert_agree, differences
-from tests.oracle.configs import Case, case, cases
+from tests.oracle.configs import Case, case, cases, data
 from tests.oracle.mutate import mutated, swapped, widened
 from tests.oracle.peers import within
 from tests.oracle.told import Props, Resource, declared
@@ -17,7 +17,7 @@ FILTER = "vre:libvirt:Filter"
 CLOUD = {"provider": "libvirt"}
 CASES = {
     "local": case({"cloud": CLOUD}),
-    "isolated": case({"cloud": {**CLOUD, "mode": "isolated"}, "data": {"class": "sensitive"}}),
+    "isolated": case({"cloud": {**CLOUD, "mode": "isolated"}, "data": data("sensitive")}),
 }
 
 

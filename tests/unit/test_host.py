@@ -33,6 +33,7 @@ def test_rules_are_sorted_as_a_person_would() -> None:
     assert order("3.3.9") < order("3.3.10") < order("Docker 1.1.8") < order("Docker 1.1.14")
 
 
+@pytest.mark.requirement("H-27")
 @pytest.mark.parametrize("each", RULES, ids=[f"{each.id} {each.what}"[:60] for each in RULES])
 def test_every_rule_can_be_broken(each: Rule) -> None:
     """A command that is not there, or finds something where nothing should be, is no answer that is wanted."""
@@ -116,6 +117,7 @@ def test_a_flaw_of_the_processor_is_a_warning_with_its_remedy() -> None:
     assert host.mitigations("a", "").state == State.GOOD
 
 
+@pytest.mark.requirement("H-24")
 @pytest.mark.parametrize(
     ("told", "state", "said"),
     [
@@ -157,6 +159,7 @@ def test_our_own_machines_and_debians_start_with_the_same_words_for_the_kernel()
     assert set(grub) <= set(own)
 
 
+@pytest.mark.requirement("H-29")
 def test_only_one_program_that_gives_rights_is_left() -> None:
     given = recipe.load().overrides
     assert "usr/bin/sudo" not in given
@@ -197,6 +200,7 @@ def test_what_dpkg_knows_is_found_by_where_it_lies_today(integrity: ModuleType, 
     assert known["/etc/a.conf"] == {"92eb5ffee6ae2fec3ad71c777531578f"}
 
 
+@pytest.mark.requirement("H-24")
 def test_a_package_explains_its_very_bytes_and_nothing_else(integrity: ModuleType, tmp_path: Path) -> None:
     file, link = tmp_path / "ls", tmp_path / "link"
     file.write_text("a")

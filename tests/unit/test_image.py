@@ -11,8 +11,9 @@ from vre import image, paths
 from vre.artifacts import versions
 from vre.artifacts.containers import Containers
 from vre.artifacts.store import Store
+from vre.cluster import kubeadm
 from vre.errors import VreError
-from vre.image import bake, boot, recipe, root
+from vre.image import bake, boot, disk, recipe, root
 
 RECIPE = recipe.load()
 
@@ -118,6 +119,37 @@ def test_what_a_package_brings_is_not_laid_in_and_settings_are_in_no_package() -
     assert {path.relative_to(RECIPE.files).parts[0] for path in laid} == {"efi", "etc"}
     assert {path.relative_to(RECIPE.files).parts[0] for path in packaged} == {"usr"}
     assert not [path for path in laid if path.name.startswith("vre-") and path.suffix in {".service", ".timer"}]
+
+
+@pytest.mark.requirement("H-26")
+def test_every_log_is_rotated_and_ends_with_its_period() -> None:
+    journal = settings("etc/systemd/journald.conf.d/vre.conf")
+    assert (journal["Storage"], journal["MaxRetentionSec"], journal["Compress"]) == ("persistent", "90day", "yes")
+    audit = settings("etc/audit/auditd.conf")
+    assert audit["max_log_file_action"] == "ROTATE"
+    sudo = text("etc/logrotate.d/vre")
+    assert {"weekly", "rotate 13", "maxsize 10M"} <= {line.strip() for line in sudo.splitlines()}
+    assert "/var/log/sudo.log {" in sudo
+    assert "logrotate" in RECIPE.packages
+
+
+@pytest.mark.requirement("H-26", "H-30")
+def test_all_logs_together_fit_on_their_partition() -> None:
+    """The journal, the machine's audit, sudo's, the API's; of the last, gzip leaves less than a tenth once rotated."""
+    mebibytes = {"M": 1, "G": 1024}
+    journal = settings("etc/systemd/journald.conf.d/vre.conf")["SystemMaxUse"]
+    audit = settings("etc/audit/auditd.conf")
+    api = kubeadm.read(kubeadm.first(kubeadm.Control(name="a", address="192.0.2.1", cluster="a")))
+    limits = {each["name"]: each["value"] for each in api["ClusterConfiguration"]["apiServer"]["extraArgs"]}
+    assert limits["audit-log-compress"] == "true"
+    written, kept = int(limits["audit-log-maxsize"]), int(limits["audit-log-maxbackup"])
+    everything = (
+        int(journal[:-1]) * mebibytes[journal[-1]]
+        + int(audit["max_log_file"]) * int(audit["num_logs"])
+        + 14 * 10  # sudo's, the one that is written and thirteen before it
+        + written + kept * written / 10
+    )  # fmt: skip
+    assert everything < disk.Sizes().log
 
 
 def test_etcd_has_an_account_of_its_own_for_its_data() -> None:

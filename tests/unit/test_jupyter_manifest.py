@@ -47,7 +47,7 @@ def test_what_jupyter_needs_is_open(source: End, target: End, port: int) -> None
     assert reaches(policies(), source, target, port)
 
 
-@pytest.mark.requirement("C-12", "C-11")
+@pytest.mark.requirement("C-12", "C-11", "O-01", "O-10")
 @pytest.mark.parametrize(
     ("source", "target"),
     [
@@ -126,7 +126,7 @@ def rights(objects: list[Object]) -> dict[str, set[tuple[str, str, tuple[str, ..
     return made
 
 
-@pytest.mark.requirement("P-50")
+@pytest.mark.requirement("P-50", "H-19")
 def test_the_hub_may_handle_pods_and_homes_of_users_read_one_note_and_no_more() -> None:
     reading = ("get", "list", "watch")
     handling = (*reading, "create", "delete")
@@ -139,6 +139,7 @@ def test_the_hub_may_handle_pods_and_homes_of_users_read_one_note_and_no_more() 
     }
 
 
+@pytest.mark.requirement("H-19")
 def test_only_the_hub_has_a_key_to_the_cluster() -> None:
     keys = {
         each["metadata"]["name"]: each["spec"]["template"]["spec"]["automountServiceAccountToken"]
@@ -246,7 +247,7 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
-@pytest.mark.requirement("P-50", "P-57")
+@pytest.mark.requirement("P-50", "P-57", "H-01", "H-06", "P-24", "H-10")
 def test_a_users_pod_is_restricted(configured: Any) -> None:
     spawner = configured().KubeSpawner
     assert spawner.uid == spawner.gid == spawner.fs_gid == 1000

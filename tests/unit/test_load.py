@@ -8,6 +8,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.oracle.configs import data
 from vre.config import Config
 from vre.errors import Refused
 from vre.fields import networks, servers
@@ -161,7 +162,7 @@ def test_only_anonymised_data_goes_to_a_public_cloud(class_: str, cloud: dict[st
     access = {"keys": [KEY], "operators": ["203.0.113.0/24"]}
     edge = {"provider": "direct", "domain": "example.org"}
     outbound = {"resolvers": ["192.0.2.53/32"]}
-    values = {"cloud": cloud, "access": access, "edge": edge, "data": {"class": class_}, "outbound": outbound}
+    values = {"cloud": cloud, "access": access, "edge": edge, "data": data(class_), "outbound": outbound}
     if public and class_ in {"pseudonymised", "sensitive"}:
         with pytest.raises(Refused, match="never goes to a public cloud") as told:
             read(values)
@@ -170,13 +171,24 @@ def test_only_anonymised_data_goes_to_a_public_cloud(class_: str, cloud: dict[st
         assert read(values).data.class_ == class_
 
 
-@pytest.mark.requirement("P-84")
+@pytest.mark.requirement("P-84", "O-08")
 def test_sensitive_data_has_no_way_out_through_users_servers() -> None:
     open_ = {"services": {"jupyter": {"egress": ["192.0.2.80/32"]}}}
-    assert "vre:services.jupyter.egress: sensitive data" in refused(data={"class": "sensitive"}, **open_)
+    assert "vre:services.jupyter.egress: sensitive data" in refused(data=data("sensitive"), **open_)
     assert read({**GOOD, **open_, "data": {"class": "pseudonymised"}}).services.jupyter
     closed = {"services": {"jupyter": {"egress": "closed"}}}
-    assert read({**GOOD, **closed, "data": {"class": "sensitive"}}).data.class_ == "sensitive"
+    assert read({**GOOD, **closed, "data": data("sensitive")}).data.class_ == "sensitive"
+
+
+@pytest.mark.requirement("P-83")
+def test_sensitive_data_needs_the_whole_approval_of_an_ethics_committee() -> None:
+    whole = data("sensitive")["approval"]
+    assert "vre:data.approval: sensitive data needs an ethics approval" in refused(data={"class": "sensitive"})
+    for key in whole:
+        rest = {name: value for name, value in whole.items() if name != key}
+        assert f"vre:data.approval.{key}: missing" in refused(data={"class": "sensitive", "approval": rest})
+    assert "vre:data.approval.until" in refused(data={"class": "sensitive", "approval": {**whole, "until": "soon"}})
+    assert read({**GOOD, "data": {"class": "pseudonymised"}}).data.approval is None
 
 
 def test_whether_an_openstack_is_public_has_to_be_said() -> None:

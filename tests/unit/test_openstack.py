@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.oracle import openstack as neutron
-from tests.oracle.configs import KEY, case
+from tests.oracle.configs import KEY, case, data
 from tests.oracle.told import Resource, declared
 from tests.unit.test_oracle_openstack import CALLS, WITH_WORKERS
 from vre.accounts.openstack import Facts, Image, judge, needed
@@ -147,7 +147,7 @@ def test_debians_image_is_known_by_the_names_that_operators_give_it(name: str, o
         ({"outbound": {"resolvers": ["192.0.2.0/24"]}}, "outbound.resolvers"),
         ({**cloud(**{"volume-type": ""}), "data": {"class": "anonymised"}}, "cloud.volume-type"),
         ({**cloud(public=True), "data": {"class": "pseudonymised"}}, "data.class"),
-        ({**cloud(public=False), "data": {"class": "sensitive"}, "outbound": {"mirrors": ["192.0.2.80/32"]}},
+        ({**cloud(public=False), "data": data("sensitive"), "outbound": {"mirrors": ["192.0.2.80/32"]}},
          "outbound.resolvers"),
     ],
 )  # fmt: skip
@@ -160,7 +160,7 @@ def test_what_does_not_go_together_is_refused(changes: dict[str, Any], key: str)
     [
         cloud(**{"volume-type": ""}),
         {**cloud(public=False), "data": {"class": "pseudonymised"}},
-        {**cloud(public=False), "data": {"class": "sensitive"}, "outbound": {}},
+        {**cloud(public=False), "data": data("sensitive"), "outbound": {}},
     ],
 )
 def test_what_goes_together_is_not(changes: dict[str, Any]) -> None:

@@ -187,6 +187,7 @@ def test_the_state_is_kept_in_memory_where_the_disk_takes_nothing(machine: Machi
     assert machine.state["pending"] == []
 
 
+@pytest.mark.requirement("P-97")
 def test_without_a_mirror_nothing_is_asked_for(machine: Machine) -> None:
     machine.settings(upgrade=False, window="00:00-24:00")
     assert machine.run() == 0
@@ -460,7 +461,7 @@ def test_a_pod_that_its_budget_keeps_leaves_the_machine_as_it_was(machine: Machi
     assert "systemctl reboot" not in machine.ran
 
 
-@pytest.mark.requirement("H-04")
+@pytest.mark.requirement("H-04", "H-20")
 def test_a_newer_runtime_is_taken_in_turn_and_nothing_is_drained(machine: Machine, cluster: Cluster) -> None:
     machine.write("upgradable", RUNTIME)
     cluster.pods = [worker("a")]

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.oracle.configs import data
 from vre.config import Config
 from vre.conflicts import conflicts
 from vre.plan import Surroundings, doors, plan
@@ -67,15 +68,15 @@ def test_an_operators_network_that_holds_the_hypervisor_is_not_named_twice() -> 
     assert [str(network) for network in found.operators] == ["192.168.77.0/24", "fd76:7265:77::1/128"]
 
 
-@pytest.mark.requirement("P-84", "C-16")
+@pytest.mark.requirement("P-84", "C-16", "P-97")
 @pytest.mark.parametrize(
     ("more", "mirrors"),
     [
         ({}, ANYWHERE),
-        ({"data": {"class": "sensitive"}}, ()),
+        ({"data": data("sensitive")}, ()),
         ({"cloud": {"provider": "libvirt", "mode": "isolated"}}, ()),
         (
-            {"data": {"class": "sensitive"}, "outbound": {"mirrors": ["203.0.113.80/32"]}},
+            {"data": data("sensitive"), "outbound": {"mirrors": ["203.0.113.80/32"]}},
             (ip_network("203.0.113.80/32"),),
         ),
     ],

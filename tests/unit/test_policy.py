@@ -62,6 +62,7 @@ def test_each_of_65535_ports(source: str, role: Role, protocol: Protocol, ports:
     assert open_ports(decide(doors()), source, role, protocol) == ports
 
 
+@pytest.mark.requirement("P-41")
 def test_storage_answers_ssh_only() -> None:
     policy = decide(doors())
     every = {rule.ports.first for rule in policy.into(Role.STORAGE)} | {
@@ -70,7 +71,7 @@ def test_storage_answers_ssh_only() -> None:
     assert every == {22}
 
 
-@pytest.mark.requirement("P-16")
+@pytest.mark.requirement("P-16", "P-102")
 def test_the_sftp_door_is_there_only_while_it_is_switched_on() -> None:
     named = ip_network("192.0.2.0/28")
     assert open_ports(decide(doors()), "192.0.2.1", Role.CONTROL, Protocol.TCP) == []

@@ -47,6 +47,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.requirement("P-61")
 @given(data=st.data())
 def test_any_byte_of_any_file_that_is_flipped_is_refused(whole: Path, data: st.DataObject) -> None:
     names = sorted(path.name for path in whole.iterdir())
@@ -96,11 +97,13 @@ def test_a_link_instead_of_a_file_is_refused(tmp_path: Path) -> None:
     assert "disk.qcow2" in faults(folder)
 
 
+@pytest.mark.requirement("P-70")
 def test_a_release_signed_by_somebody_else_is_refused(tmp_path: Path) -> None:
     found = faults(releases.release(tmp_path, key=STRANGER))
     assert "a key that is not trusted" in found[files.MANIFEST]
 
 
+@pytest.mark.requirement("P-61", "P-70")
 def test_a_release_that_is_not_signed_is_refused(tmp_path: Path) -> None:
     folder = releases.release(tmp_path)
     envelope_text = json.loads((folder / files.MANIFEST).read_text())
@@ -171,6 +174,7 @@ def test_no_text_at_all_is_taken_for_an_envelope(text: bytes) -> None:
         envelope.opened(text, manifest.KIND, [KEY.public_key])
 
 
+@pytest.mark.requirement("P-70")
 def test_a_statement_is_in_the_form_that_others_read(tmp_path: Path) -> None:
     folder = releases.release(tmp_path)
     stated = json.loads(envelope.opened((folder / files.PROVENANCE).read_bytes(), provenance.KIND, [KEY.public_key]))
@@ -184,6 +188,7 @@ def test_a_statement_is_in_the_form_that_others_read(tmp_path: Path) -> None:
     assert stated["predicate"]["runDetails"]["builder"]["id"].startswith("urn:vre:key:")
 
 
+@pytest.mark.requirement("P-70")
 def test_a_build_names_the_commit_and_whether_it_was_changed() -> None:
     made = provenance.provenance(
         releases.described(), b"", provenance.Checkout(commit="c" * 40, clean=False), "builder", {}

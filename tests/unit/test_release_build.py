@@ -88,6 +88,7 @@ def layer(blobs: Path, name: str, members: dict[str, str]) -> None:
             tar.addfile(entry, io.BytesIO(text.encode()))
 
 
+@pytest.mark.requirement("P-60")
 def test_layers_say_which_packages_they_hold(tmp_path: Path) -> None:
     blobs = tmp_path / "blobs" / "sha256"
     blobs.mkdir(parents=True)
@@ -116,6 +117,7 @@ def test_layers_say_which_packages_they_hold(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.requirement("P-60", "P-59")
 def test_the_bill_of_materials_is_valid_and_whole(tmp_path: Path) -> None:
     file = tmp_path / manifest.BILL
     file.write_bytes(bill.text(ID, INSIDE))

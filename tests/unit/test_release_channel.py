@@ -61,6 +61,7 @@ def names(found: Channel) -> tuple[str, str]:
     return (found.current.id if found.current else "", found.previous.id if found.previous else "")
 
 
+@pytest.mark.requirement("H-03")
 def test_releases_are_promoted_and_rolled_back(target: Path) -> None:
     assert names(promote(target, ID)) == (ID, "")
     assert names(promote(target, OTHER)) == (OTHER, ID)
@@ -381,6 +382,7 @@ def asked(target: Path, image: str) -> taken.Taken:
     return taken.take(Libvirt(provider="libvirt", image=image, channel=str(target)), "local", silent)
 
 
+@pytest.mark.requirement("H-03")
 def test_a_stack_takes_the_release_that_its_word_stands_for(target: Path, stands: list[dict[str, Any]]) -> None:
     promote(target, ID)
     promote(target, OTHER)

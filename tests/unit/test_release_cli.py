@@ -123,6 +123,7 @@ def test_an_altered_release_is_refused_by_every_command(tmp_path: Path) -> None:
         assert isinstance(fault(*words), Refused)
 
 
+@pytest.mark.requirement("H-22")
 def test_pins_that_are_behind_are_shown_and_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [
         Pin(kind="Go", name="etcd", pinned="v3.6.14", patch="v3.6.16", newest="v3.7.3"),
@@ -138,6 +139,7 @@ def test_pins_that_are_behind_are_shown_and_raised(monkeypatch: pytest.MonkeyPat
     assert ran("pins", "--raise") == "etcd\n"
 
 
+@pytest.mark.requirement("P-60", "H-22")
 @pytest.mark.parametrize(("severity", "code"), [(WORST, 1), (WORST.replace("C:H/I:H/A:H", "C:L/I:N/A:N"), 0)])
 def test_only_an_urgent_vulnerability_ends_with_one(tmp_path: Path, severity: str, code: int) -> None:
     from tests.unit.test_release_build import INSIDE

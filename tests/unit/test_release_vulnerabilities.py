@@ -39,6 +39,7 @@ def test_a_bill_names_parts_as_the_database_does() -> None:
     }
 
 
+@pytest.mark.requirement("H-22")
 @pytest.mark.parametrize(
     ("version", "events", "expected"),
     [
@@ -107,6 +108,7 @@ def test_only_what_is_critical_and_can_be_mended_is_urgent(more: dict[str, Any],
     assert (found.id, found.urgent) == ("CVE-2026-1", urgent)
 
 
+@pytest.mark.requirement("H-22")
 def test_the_worst_comes_first() -> None:
     events = [{"introduced": "0"}]
     mild, worst = (record("Go", NET.name, *events, id=name, aliases=[]) for name in ("MILD", "WORST"))

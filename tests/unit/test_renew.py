@@ -92,6 +92,7 @@ def test_a_machine_that_has_them_is_sent_nothing(tmp_path: Path, monkeypatch: py
     assert (machine.sent, machine.tasks) == ([], [])
 
 
+@pytest.mark.requirement("P-40", "H-05")
 def test_only_what_changed_is_sent_and_the_former_ones_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +198,7 @@ def test_what_was_imported_is_on_the_disk_before_anything_is_made_from_it(monkey
     assert [step for step in steps if step] == [" import ", "sync", " tag "]
 
 
+@pytest.mark.requirement("H-05")
 def test_a_container_whose_tag_is_another_image_now_starts_anew() -> None:
     there = [image("new", PROXY, "localhost/vre/kube-proxy@sha256:new"), image("same", HUB)]
     running = [

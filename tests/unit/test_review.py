@@ -1,5 +1,6 @@
 """All that is wrong with a stack file at once: one fault hides another only where that hangs on it."""
 
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,14 @@ def test_a_file_that_is_right_has_no_faults() -> None:
 )
 def test_everything_that_is_wrong_is_told_at_once(lines: tuple[str, ...], found: list[str]) -> None:
     assert faults(*lines) == [f"vre:{each}" for each in found]
+
+
+@pytest.mark.requirement("P-83")
+@pytest.mark.parametrize(("days", "found"), [(0, []), (1, []), (-1, ["vre:data.approval.until"])])
+def test_an_approval_that_has_ended_is_no_approval(days: int, found: list[str]) -> None:
+    until = date.today() + timedelta(days=days)
+    approval = f"{{body: Committee, reference: 2026/117, until: {until}}}"
+    assert faults(HERE, MINE, f"vre:data: {{class: sensitive, approval: {approval}}}") == found
 
 
 def test_what_the_cloud_would_refuse_is_told_with_all_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def test_every_namespace_is_restricted_and_closed_both_ways(name: str) -> None:
     assert all(each["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} for each in closed)
 
 
-@pytest.mark.requirement("P-50", "P-57")
+@pytest.mark.requirement("P-50", "P-57", "H-01", "H-06", "P-24")
 @pytest.mark.parametrize("name", SERVICES)
 def test_no_container_is_root_or_can_become_it(name: str) -> None:
     specs = pod_specs(made(name))
@@ -84,6 +84,7 @@ def test_no_container_is_root_or_can_become_it(name: str) -> None:
             assert set(container["resources"]["limits"]) >= {"cpu", "memory"}
 
 
+@pytest.mark.requirement("P-03", "P-97")
 @pytest.mark.parametrize("name", SERVICES)
 def test_images_are_ours_and_never_pulled(name: str) -> None:
     for spec in pod_specs(made(name)):
@@ -122,6 +123,7 @@ def test_the_route_leads_to_a_port_that_exists(name: str) -> None:
     assert service.check(around).path.startswith(route.path)
 
 
+@pytest.mark.requirement("H-19")
 @pytest.mark.parametrize("name", SERVICES)
 def test_nobody_has_rights_beyond_named_things_in_a_namespace(name: str) -> None:
     objects = made(name)

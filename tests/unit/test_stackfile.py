@@ -50,11 +50,11 @@ def test_a_day_is_one_also_after_the_engine_has_written_the_file_anew() -> None:
 config:
   vre:cloud: {{provider: libvirt}}
   vre:access: {{keys: [.vre/id_ed25519.pub]}}
-  vre:data: {{terms: {{accepted-by: Alice Example, on: {day}}}}}
+  vre:data: {{approval: {{body: Committee, reference: 2026/117, until: {day}}}}}
 """
-        terms = load(parse(text, FILE)).data.terms
-        assert terms is not None
-        assert terms.on == date(2026, 11, 21)
+        approval = load(parse(text, FILE)).data.approval
+        assert approval is not None
+        assert approval.until == date(2026, 11, 21)
 
 
 def test_a_missing_file_names_the_stacks_that_there_are(tmp_path: Path) -> None:

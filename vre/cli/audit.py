@@ -6,6 +6,7 @@ import ssl
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ KUBECTL = ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf"]
 OWN = {"kube-system", "kube-public", "kube-node-lease"}
 """Kubernetes' own namespaces: only its operators may make pods there."""
 TRIAL = "vre-audit-"
+APPROVAL_ENDS_SOON = timedelta(days=60)
+"""A committee takes its time to extend an approval."""
 CANONICAL = "nft -f - && nft -s list table inet vre"
 
 
@@ -43,6 +46,7 @@ def look(there: Outputs, config: Config) -> list[Check]:
         found += looked(host.AREA, node.name, partial(host.look, there, node))
     found += looked("tls", "door", partial(door, there, proxied=config.edge.provider == "cloudflare"))
     found += looked("cluster", "policies", partial(cluster, there))
+    found += looked("data", "approval", partial(approval, config, date.today()))
     return found + looked("here", "secrets", secrets)
 
 
@@ -211,6 +215,20 @@ def pod_security(items: Iterable[Mapping[str, Any]], admitted: set[str]) -> Chec
         return bad("cluster", "pod security", f"takes privileged pods: {', '.join(wrong)}", f"the label {label}")
     rest = ", ".join(sorted(admitted & set(labels))) or "none"
     return good("cluster", "pod security", f"privileged pods are refused; namespaces that take them: {rest}")
+
+
+def approval(config: Config, today: date) -> Iterator[Check]:
+    """Judge how long the ethics approval of the data is still valid. Pure."""
+    given = config.data.approval
+    if not given:
+        return
+    told = f"{given.reference} of {given.body}, until {given.until}"
+    if today > given.until:
+        yield bad("data", "approval", f"ended: {told}", "take the results out, then vre down; or write its extension")
+    elif given.until - today < APPROVAL_ENDS_SOON:
+        yield warning("data", "approval", f"ends soon: {told}", "ask for its extension, or plan the end")
+    else:
+        yield good("data", "approval", told)
 
 
 def secrets() -> Iterator[Check]:

@@ -181,6 +181,12 @@ def _audit() -> Iterator[Rule]:
 
 REST = (
     _rule(
+        "Docker 1.1.2",
+        "the container engine's socket is root's, and nobody is in root's group",
+        "stat -c '%a %U:%G' /run/containerd/containerd.sock; awk -F: '$3 == 0 {print \"members:\" $4}' /etc/group",
+        "6[06]0 root:root\nmembers:",
+    ),
+    _rule(
         "1.1.2.1.1", "temporary files have a file system of their own", f"findmnt -n -o TARGET {TEMPORARY}", TEMPORARY
     ),
     _rule(

@@ -160,6 +160,8 @@ def _api() -> dict[str, str]:
         "audit-log-maxage": "30",
         "audit-log-maxbackup": "10",
         "audit-log-maxsize": "100",
+        # As they are, eleven of them are more than /var/log holds.
+        "audit-log-compress": "true",
         "encryption-provider-config": ENCRYPTION,
         "authentication-config": AUTHENTICATION,
         # AlwaysPullImages stays off: the images are on the machine, there is no registry.
