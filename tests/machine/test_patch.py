@@ -171,7 +171,7 @@ def test_a_power_cut_in_the_middle_of_an_upgrade_is_made_good_at_the_next_start(
     slow = "[ -e /run/once ] || sleep 600"
     packages.publish("6", after=slow)
     machine(f"{RUN} --no-block")
-    machine.wait(lambda: "sleep 600" in machine("ps -eo args"))
+    machine.wait(lambda: "sleep 600" in machine("sudo ps -eo args"))
     machine("sudo touch /var/lib/vre/marked && sync")
     assert machine.version("vre-probe") != "6 installed"
     machine.write("/etc/tmpfiles.d/once.conf", "f /run/once\n")

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi import Output, ResourceOptions
 from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, set_mocks
 
-from tests.engine.simulated.store import Thing
-from tests.oracle.configs import Case
 from vre import clouds
 from vre.clouds.site import Disk, Order
 from vre.machine.cloudinit import Seed
+
+if TYPE_CHECKING:  # the benchmark weighs what is imported
+    from tests.engine.simulated.store import Thing
+    from tests.oracle.configs import Case
 
 Props = dict[str, Any]
 Answer = Callable[[str, str, Props], tuple[str, Props]]
@@ -38,7 +40,7 @@ def simply(token: str, name: str, inputs: Props) -> tuple[str, Props]:
 
 
 def declared(
-    case: Case, answer: Answer = simply, calls: Mapping[str, Callable[[Props], Props]] | None = None
+    case: "Case", answer: Answer = simply, calls: Mapping[str, Callable[[Props], Props]] | None = None
 ) -> list[Resource]:
     """Return what the chosen cloud's module declares: network, firewalls, disks and machines, first made first.
 
@@ -47,7 +49,7 @@ def declared(
     return played(lambda: declare(case), case.config.name, answer, calls)
 
 
-def declare(case: Case) -> None:
+def declare(case: "Case") -> None:
     """Have the chosen cloud's module declare everything of its own, first what the rest stands on."""
     order = Order(config=case.config, plan=case.plan, policy=case.policy, image=Disk(path="/image", id="image"))
     room = clouds.room(case.config)
@@ -72,7 +74,7 @@ def played(
     return told.seen
 
 
-def recorded(things: list[Thing]) -> list[Resource]:
+def recorded(things: "list[Thing]") -> list[Resource]:
     """Return what a simulated cloud was told, in the same form."""
     return [
         Resource(type=each.type, name=each.name, id=each.id, inputs=each.inputs, outputs=each.outputs)

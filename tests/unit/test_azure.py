@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pulumi
 import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
@@ -20,8 +21,9 @@ from tests.engine.simulated.work import Work
 from tests.oracle import azure as oracle
 from tests.oracle.configs import KEY, Case, case
 from tests.oracle.told import Props, Resource
-from tests.unit.test_oracle_azure import CLOUD, EVERYTHING, everything
+from tests.unit.test_oracle_azure import CLOUD, EVERYTHING, everything, told
 from vre import access, clouds
+from vre.clouds.aliases import undated
 from vre.clouds.azure import DEVICE, IMAGE, SIZES, surroundings
 from vre.clouds.rented import native
 from vre.config import SHAPES
@@ -137,6 +139,29 @@ def test_everything_is_tagged() -> None:
         assert each.inputs["tags"].items() >= {"vre": "oracle", "managed-by": "vre"}.items(), each.name
     for each in of(resources, "VirtualMachine"):
         assert each.inputs["tags"]["vre-role"] in {"control", "worker"}
+
+
+def test_no_resource_has_aliases_of_another_days_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[pulumi.ResourceOptions] = []
+    begin = pulumi.runtime.resource.register_resource
+
+    def noted(*args: Any) -> None:
+        given.extend(each for each in args if isinstance(each, pulumi.ResourceOptions))
+        begin(*args)
+
+    monkeypatch.setattr("pulumi.resource.register_resource", noted)
+    made = told(case(EVERYTHING))
+    assert len(given) >= len(made) > len(of(made, "VirtualMachine")) > 1
+    assert [alias for each in given for alias in each.aliases or ()] == []
+
+
+def test_an_alias_that_is_of_no_day_stays() -> None:
+    new, dated = (pulumi.Alias(type_=f"azure-native:{kind}:Zone") for kind in ("dns", "network/v20180501"))
+    asked = pulumi.ResourceOptions(aliases=[new, dated, "urn:pulumi:a::b::c::d"], protect=True)
+    told = undated(pulumi.ResourceTransformationArgs(cast(Any, None), "type", "name", {}, asked))
+    assert told.opts.aliases == [new, "urn:pulumi:a::b::c::d"]
+    assert told.opts.protect
+    assert asked.aliases == [new, dated, "urn:pulumi:a::b::c::d"]
 
 
 def test_the_longest_name_fits_everywhere() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests import bench_image
+from tests import bench_clouds, bench_image
 from tests.bench import Measured, page, took
 
 PRINTED = """
@@ -68,3 +68,23 @@ def test_each_stage_is_begun_once() -> None:
         stages(message)
     assert stages.begun["one"] < stages.begun[bench_image.WRITE]
     assert told == ["one", bench_image.WRITE, "one"]
+
+
+CLOUD = bench_clouds.Measured(
+    preview=2.4, machine=0.001, growth=1.1, whole=0.012, memory=120 * 1024, most=200 * 1024
+)  # fmt: skip
+
+
+def test_the_page_of_clouds_holds_what_was_measured() -> None:
+    told = bench_clouds.page({"azure": CLOUD}, 1.5, when="2026-11-21")
+    assert "| azure | 2.4 s | 1.60 | 1.0 ms | 1.10 | 12.0 ms | 120 MiB | 200 MiB |" in told
+    assert "| *at most* | | *2* | *20 ms* | *2* | *20 ms* | *250 MiB* | *250 MiB* |" in told
+
+
+@pytest.mark.parametrize(
+    "worse",
+    [{"preview": 3.1}, {"machine": 0.021}, {"growth": 2.1}, {"whole": 0.021}, {"memory": 257000}, {"most": 257000}],
+)
+def test_each_limit_of_a_cloud_is_held(worse: dict[str, float]) -> None:
+    assert CLOUD.within(1.5)
+    assert not bench_clouds.Measured(**{**vars(CLOUD), **worse}).within(1.5)

@@ -1,47 +1,65 @@
-"""Every size and region in the table of AWS is one that AWS has; what is mistyped has the nearest suggested."""
+"""Every size and region in the tables is one that its cloud has; what is mistyped has the nearest suggested."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import re
+from collections.abc import Callable
+from typing import Any
 
-import botocore.session
 import pytest
-from moto.utilities.utils import load_resource
 
+from tests.unit.published import UNLISTED, Known, amazon, google, microsoft
 from vre.clouds import aws, azure, gcp, openstack
 from vre.clouds.rented import Type, meant, unknown_region
 from vre.config import SHAPES
-
-Sizes = Mapping[str, tuple[int, float]]
-
-
-class Known(NamedTuple):
-    """What a cloud has: processors and GiB of its sizes, and its regions."""
-
-    sizes: Sizes
-    regions: Sequence[str]
-
-
-def amazon() -> Known:
-    """Return what the packages of AWS have: botocore its regions, moto its sizes."""
-    types = load_resource("ec2/resources/instance_types.json")
-    sizes = {
-        name: (each["VCpuInfo"]["DefaultVCpus"], each["MemoryInfo"]["SizeInMiB"] / 1024) for name, each in types.items()
-    }
-    return Known(sizes, botocore.session.get_session().get_available_regions("ec2"))
-
+from vre.paths import project
 
 CLOUDS: dict[str, Any] = {"aws": aws, "azure": azure, "gcp": gcp}
+LISTS: dict[str, Callable[[], Known]] = {"aws": amazon, "azure": microsoft, "gcp": google}
+TABLED = [
+    pytest.param(cloud, size, id=size.name)
+    for cloud, module in CLOUDS.items()
+    for size in module.SIZES
+    if size.name not in UNLISTED
+]
+NAMED = re.compile(r"\b(?:[acemnt]\d[a-z]{0,2}-(?:standard|high(?:mem|cpu)|ultramem)-\d+|Standard_[DE]\d\w*)\b")
+"""A size of Google's or of Azure's, as pages name it; those with a GPU are not in the list."""
 
 
-@pytest.mark.parametrize("size", aws.SIZES, ids=[each.name for each in aws.SIZES])
-def test_every_size_of_aws_is_there_and_holds_what_the_table_says(size: Type) -> None:
-    known = amazon().sizes
-    assert size.name in known, f"AWS has no size {size.name}{meant(size.name, known)}"
-    assert known[size.name] == (size.cpus, size.memory)
+def holds(cloud: str, name: str) -> tuple[int, float]:
+    """Return the processors and GiB of a size that a cloud has."""
+    known = LISTS[cloud]().sizes
+    word = name.lower() if cloud == "azure" else name
+    assert word in known, f"{cloud} has no size {name}{meant(word, known)}"
+    return known[word]
 
 
-def test_every_region_of_aws_is_there_and_none_is_missing() -> None:
-    assert sorted(aws.REGIONS) == sorted(amazon().regions)
+@pytest.mark.parametrize(("cloud", "size"), TABLED)
+def test_every_size_is_there_and_holds_what_the_table_says(cloud: str, size: Type) -> None:
+    assert holds(cloud, size.name) == (size.cpus, size.memory)
+
+
+@pytest.mark.parametrize("name", UNLISTED)
+def test_a_size_that_the_list_leaves_out_is_half_of_its_twin(name: str) -> None:
+    size = next(each for each in azure.SIZES if each.name == name)
+    assert name.lower() not in microsoft().sizes  # else it belongs to the test above
+    assert holds("azure", name.replace("ls_", "s_")) == (size.cpus, 2 * size.memory)
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_every_region_is_there_and_none_is_missing(cloud: str) -> None:
+    assert len(set(CLOUDS[cloud].REGIONS)) == len(CLOUDS[cloud].REGIONS)
+    assert set(CLOUDS[cloud].REGIONS) == LISTS[cloud]().regions
+
+
+def test_every_region_and_size_that_a_page_or_stack_file_names_is_there() -> None:
+    files = [*(project() / "docs").rglob("*.md"), *(project() / "stacks").glob("*.yaml"), project() / "README.md"]
+    text = "\n".join(each.read_text() for each in files)
+    regions = set(re.findall(r"(?:^ *|`|{)region: ([a-z]+[a-z-]*\d*)\b", text, re.MULTILINE))
+    assert {"eu-west-1", "europe-west1", "westeurope"} <= regions
+    assert regions <= {each for known in LISTS.values() for each in known().regions}
+    sizes = set(NAMED.findall(text)) - set(UNLISTED)
+    assert {"e2-standard-2", "Standard_D4s_v5"} <= sizes
+    for name in sizes:
+        holds("azure" if name.startswith("Standard_") else "gcp", name)
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)

@@ -15,6 +15,7 @@ from pulumi_azure_native import network as networks
 
 from vre import access
 from vre.cloud import DEBIAN, Azure
+from vre.clouds.aliases import undated
 from vre.clouds.rented import Flow, Type, flows, native, sizes, tags, unknown_region
 from vre.clouds.site import USER, Data, Made, Order
 from vre.config import Config
@@ -146,7 +147,8 @@ def network(order: Order, opts: ResourceOptions) -> Network:
         "azure", subscription_id=cloud.subscription, location=cloud.region, disable_pulumi_partner_id=True, opts=opts
     )
     # Names are fixed: the old one has to be gone before the new one comes.
-    child = ResourceOptions.merge(opts, ResourceOptions(provider=provider, delete_before_replace=True))
+    ours = ResourceOptions(provider=provider, delete_before_replace=True, transformations=[undated])
+    child = ResourceOptions.merge(opts, ours)
     group = resources.ResourceGroup(
         "group",
         resource_group_name=f"vre-{config.name}",
