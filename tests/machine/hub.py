@@ -212,8 +212,8 @@ def _mount(folder: Path, data: Mapping[str, str], told: Mapping[str, Any]) -> No
 def _run_api(stack: Stack) -> None:
     """Start what stands in for the cluster's API, a file server; the hub finds it where kubectl would."""
     stack.note({})
-    asked = ["-m", "http.server", "--bind", "127.0.0.1", "--directory", stack.folder / "api", "6443"]
-    stack.start("api", [sys.executable, *asked], cwd=stack.folder, env={})
+    words = ["-m", "http.server", "--bind", "127.0.0.1", "--directory", f"{stack.folder}/api", "6443"]
+    stack.start("api", [sys.executable, *words], cwd=stack.folder, env={})
     here = {"server": "http://127.0.0.1:6443"}
     config = {
         "apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u", "user": {}}],
