@@ -146,9 +146,15 @@ def network(order: Order, opts: ResourceOptions) -> Network:
     provider = azure.Provider(
         "azure", subscription_id=cloud.subscription, location=cloud.region, disable_pulumi_partner_id=True, opts=opts
     )
-    # Names are fixed: the old one has to be gone before the new one comes.
-    ours = ResourceOptions(provider=provider, delete_before_replace=True, transformations=[undated])
-    child = ResourceOptions.merge(opts, ours)
+    # Names are fixed: the old one has to be gone before the new one comes. Where only the provider's subscription
+    # changes, the plugin would leave everything where it is.
+    anew = ResourceOptions(
+        provider=provider,
+        delete_before_replace=True,
+        replacement_trigger=[cloud.subscription],
+        transformations=[undated],
+    )
+    child = ResourceOptions.merge(opts, anew)
     group = resources.ResourceGroup(
         "group",
         resource_group_name=f"vre-{config.name}",

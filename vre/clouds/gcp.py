@@ -141,8 +141,11 @@ def network(order: Order, opts: ResourceOptions) -> Network:
     provider = gcp.Provider(
         "gcp", project=cloud.project, region=cloud.region, add_pulumi_attribution_label=False, opts=opts
     )
-    # Names are fixed: the old one has to be gone before the new one comes.
-    child = ResourceOptions.merge(opts, ResourceOptions(provider=provider, delete_before_replace=True))
+    # Names are fixed: the old one has to be gone before the new one comes. A change of the provider's project or
+    # region alone leaves where it is what does not name them itself.
+    place = [cloud.project, cloud.region]
+    anew = ResourceOptions(provider=provider, delete_before_replace=True, replacement_trigger=place)
+    child = ResourceOptions.merge(opts, anew)
     made = gcp.compute.Network("network", name=name, auto_create_subnetworks=False, opts=child)
     subnet = gcp.compute.Subnetwork(
         "subnet",

@@ -49,6 +49,11 @@ class Network:
     gateways: tuple[str, ...] = ()
     resolvers: tuple[str, ...] = ()
 
+    @property
+    def region(self) -> str:
+        """Where all of it stands."""
+        return _cloud(self.order.config).region
+
     def interfaces(self, machine: Machine) -> tuple[str, ...]:
         """Return nothing: a machine reads its addresses from the config drive that Nova makes."""
         return ()
@@ -87,7 +92,8 @@ def network(order: Order, opts: ResourceOptions) -> Network:
     """Make the network, the way out of it, and look up what machines share: image, flavours, key pair."""
     config = order.config
     cloud = _cloud(config)
-    # Another region is another provider: nothing there is what stands here.
+    # Another region is another provider, so that the old one removes what stood there. It alone makes nothing anew
+    # (https://github.com/pulumi/pulumi/pull/18509), so each thing says its region, too.
     provider = openstack.Provider(f"openstack-{cloud.region}", region=cloud.region, opts=opts)
     child = ResourceOptions.merge(opts, ResourceOptions(provider=provider))
     look = InvokeOptions(provider=provider, parent=opts.parent)
@@ -95,6 +101,7 @@ def network(order: Order, opts: ResourceOptions) -> Network:
     made = openstack.networking.Network(
         "network",
         name=f"vre-{config.name}",
+        region=cloud.region,
         port_security_enabled=True,
         tags=_tags(config),
         opts=_merged(child, _with_its_place(config), ResourceOptions(delete_before_replace=True)),
@@ -146,6 +153,7 @@ def _subnet(
     return openstack.networking.Subnet(
         f"subnet-ipv{version}",
         name=f"vre-{config.name}-ipv{version}",
+        region=_cloud(config).region,
         network_id=net.id,
         ip_version=version,
         cidr=config.cloud.network if version == 4 else _cloud(config).network6,
@@ -175,9 +183,11 @@ def _ways(
     opts: ResourceOptions,
 ) -> list[Resource]:
     """Lead the network outside: the router translates workers' addresses, and the control machine's own to its own."""
+    region = _cloud(config).region
     router = openstack.networking.Router(
         "router",
         name=f"vre-{config.name}",
+        region=region,
         external_network_id=outside,
         tags=_tags(config),
         # Its way out can be changed only while no floating address is in use: after the old network is gone.
@@ -185,7 +195,9 @@ def _ways(
     )
     inside = {"ipv4": subnets[0]} | ({"ipv6": subnets[1]} if routed(config) else {})
     return [
-        openstack.networking.RouterInterface(f"router-{family}", router_id=router.id, subnet_id=each.id, opts=opts)
+        openstack.networking.RouterInterface(
+            f"router-{family}", region=region, router_id=router.id, subnet_id=each.id, opts=opts
+        )
         for family, each in inside.items()
     ]
 
@@ -197,7 +209,11 @@ def _pair(config: Config, opts: ResourceOptions) -> openstack.compute.Keypair | 
         return None
     once = ResourceOptions(delete_before_replace=True)
     return openstack.compute.Keypair(
-        "operators-key", name=f"vre-{config.name}", public_key=found, opts=ResourceOptions.merge(opts, once)
+        "operators-key",
+        name=f"vre-{config.name}",
+        region=_cloud(config).region,
+        public_key=found,
+        opts=ResourceOptions.merge(opts, once),
     )
 
 
@@ -227,6 +243,7 @@ def _group(net: Network, word: str, about: str, role: Role | None = None) -> ope
     return openstack.networking.SecGroup(
         f"{word}-group",
         name=f"vre-{stack}-{word}",
+        region=net.region,
         description=f"VRE {stack}: {about}",
         # Neutron lets a new group's members send anything anywhere.
         delete_default_rules=True,
@@ -241,6 +258,7 @@ def _rules(
     return [
         openstack.networking.SecGroupRule(
             f"{role}-{flow.key}{suffix}",
+            region=net.region,
             security_group_id=group.id,
             direction="ingress" if flow.inbound else "egress",
             protocol=str(flow.protocol),
@@ -272,6 +290,7 @@ def data(net: Network, machine: Machine) -> Data:
     volume = openstack.blockstorage.Volume(
         f"{machine.name}-data",
         name=f"vre-{machine.name}-data",
+        region=net.region,
         size=machine.data,
         volume_type=_cloud(net.order.config).volume_type or None,
         enable_online_resize=True,
@@ -293,15 +312,17 @@ def machine(net: Network, plan: Machine, guard: Guard, data: Data, boot: Output[
     made = openstack.compute.Instance(
         plan.name,
         name=f"vre-{plan.name}",
+        region=net.region,
         flavor_id=net.flavors[plan.name],
-        key_pair=net.pair.name if net.pair else None,
+        # By its name, not by what the pair tells of itself: a new pair would take the machine along.
+        key_pair=f"vre-{net.order.config.name}" if net.pair else None,
         networks=[{"port": place.id}],
         block_devices=[_disk(_system(net, plan), 0), _disk(data.volume, -1)],
         config_drive=True,
         user_data=boot.apply(lambda seed: seed.user_data),
         metadata=net.metadata(plan.role),
         stop_before_destroy=True,
-        opts=_once(net, *before, *guard.rules),
+        opts=_once(net, *before, *guard.rules, *([net.pair] if net.pair else [])),
     )
     return Made(resource=made, id=made.id, address=address, accelerator=Output.from_input("native"))
 
@@ -312,6 +333,7 @@ def _place(net: Network, plan: Machine, guard: Guard) -> openstack.networking.Po
     return openstack.networking.Port(
         f"{plan.name}-port",
         name=f"vre-{plan.name}",
+        region=net.region,
         network_id=net.network.id,
         fixed_ips=[{"subnet_id": subnet.id, "ip_address": address} for subnet, address in addresses],
         port_security_enabled=True,
@@ -327,6 +349,7 @@ def _address(net: Network, plan: Machine, place: openstack.networking.Port) -> t
         return plan.ipv4, net.ways
     public = openstack.networking.FloatingIp(
         f"{plan.name}-address",
+        region=net.region,
         pool=_cloud(net.order.config).external_network,
         description=f"VRE machine {plan.name}",
         tags=net.tags(plan.role),
@@ -335,6 +358,7 @@ def _address(net: Network, plan: Machine, place: openstack.networking.Port) -> t
     # Apart from the address: were it lost with a broken run, it would keep the next one from leading here.
     led = openstack.networking.FloatingIpAssociate(
         f"{plan.name}-address",
+        region=net.region,
         floating_ip=public.address,
         port_id=place.id,
         opts=ResourceOptions.merge(net.child, ResourceOptions(depends_on=list(net.ways), delete_before_replace=True)),
@@ -348,6 +372,7 @@ def _system(net: Network, plan: Machine) -> openstack.blockstorage.Volume:
     return openstack.blockstorage.Volume(
         f"{plan.name}-system",
         name=f"vre-{plan.name}-system",
+        region=net.region,
         size=plan.disk,
         image_id=net.image,
         volume_type=_cloud(config).volume_type or None,

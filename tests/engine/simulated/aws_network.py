@@ -1,5 +1,6 @@
 """AWS's networks: ranges, routes, gateways, public addresses."""
 
+import secrets
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from typing import ClassVar
@@ -21,6 +22,8 @@ from tests.engine.simulated.aws_api import (
 from tests.engine.simulated.table import Call, CloudError, Kind
 from vre.errors import Finding
 from vre.provider.handler import Props
+
+PUBLIC = ip_network("198.51.100.0/24")
 
 
 def free(call: Call, subnet: str, address: str) -> None:
@@ -280,8 +283,10 @@ class Eip(Api):
     replace_on = frozenset({"domain"})
 
     def make(self, call: Call) -> Props:
-        """Make it."""
-        made = ec2(call).allocate_address(Domain="vpc")
+        """Make it, of those that are for documentation: moto would give one of this machine's own."""
+        taken = {each["PublicIp"] for each in ec2(call).describe_addresses()["Addresses"]}
+        address = secrets.choice([each for each in map(str, PUBLIC.hosts()) if each not in taken])
+        made = ec2(call).allocate_address(Domain="vpc", Address=address)
         call.id = made["AllocationId"]
         return {"allocationId": call.id, "publicIp": made["PublicIp"]}
 

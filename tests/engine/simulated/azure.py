@@ -25,6 +25,7 @@ ENCRYPTION = "azure-native:compute:DiskEncryptionSet"
 DISK = "azure-native:compute:Disk"
 MACHINE = "azure-native:compute:VirtualMachine"
 DELETED = "deleted vault"
+PUBLIC = ip_network("198.51.100.0/24")
 TENANT = "11111111-1111-1111-1111-111111111111"
 CREDENTIALS = ("ARM_CLIENT_ID", "ARM_CLIENT_SECRET", "ARM_TENANT_ID")
 VAULT_NAME = re.compile(r"(?=.{3,24}$)[a-zA-Z](-?[a-zA-Z0-9])*")
@@ -143,8 +144,9 @@ class Address(Arm):
     replace_on = frozenset({"sku", "publicIPAddressVersion"})
 
     def outputs(self, call: Call) -> Props:
-        """Give one, for good."""
-        return {**super().outputs(call), "ipAddress": f"198.51.100.{100 + len(call.things(ADDRESS))}"}
+        """Give one, for good, and never one that was given before."""
+        given = len(call.cloud.journal("create", kind=ADDRESS))
+        return {**super().outputs(call), "ipAddress": str(PUBLIC[given])}
 
 
 class Nat(Arm):
@@ -401,7 +403,7 @@ class Azure(Provider):
         Vault, Key, Grant, Encryption, Disk, Machine,
     )  # fmt: skip
     functions: ClassVar = {"azure-native:authorization:getClientConfig": client}
-    replace_on = frozenset({"subscriptionId"})
+    # The plugin says of no setting that it changes anything: whoever moves has to say so himself.
 
     def configure(self, config: Props) -> None:
         """Refuse to work without credentials in the environment."""

@@ -381,7 +381,7 @@ class Google(Provider):
     sdk = "pulumi_gcp"
     kinds = (Network, Subnetwork, Firewall, Router, Nat, Address, Ring, Key, Grant, Disk, Instance)
     functions: ClassVar = {"gcp:organizations/getProject:getProject": project}
-    replace_on = frozenset({"project", "region"})
+    # The plugin says of no setting that it changes anything: whoever moves has to say so himself.
 
     def configure(self, config: Props) -> None:
         """Refuse to work without credentials in the environment."""

@@ -27,6 +27,15 @@ PASSING = "vre:service:Door"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Step:
+    """What the engine would do with one resource, in its own words."""
+
+    type: str
+    name: str
+    action: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Life:
     """One stack, its engine and its cloud."""
 
@@ -80,13 +89,19 @@ class Life:
 
         Of one plugin's resources only, where it is named: others may have the same names.
         """
+        return _todo({step.name: step.action for step in self._steps(plugin)})
+
+    def planned_by_type(self, plugin: str) -> dict[str, str]:
+        """Return the same by `TYPE NAME`, since things of several types may have the same name."""
+        return _todo({f"{step.type} {step.name}": step.action for step in self._steps(plugin)})
+
+    def _steps(self, plugin: str) -> list[Step]:
         told = self.engine.pulumi("preview", "--json", "--stack", self.stack)
         self.said.append(told.text)
         assert told.code == 0, told.text
         steps = json.loads(told.text[told.text.index("{") :]).get("steps") or []
-        mine = [step for step in steps if _type(step["urn"]).startswith(plugin)]
-        done = {_name(step["urn"]): "replace" if step["op"] in REPLACED else step["op"] for step in mine}
-        return {name: action for name, action in done.items() if action not in ("same", "read", "refresh")}
+        every = [Step(type=_type(each["urn"]), name=_name(each["urn"]), action=each["op"]) for each in steps]
+        return [each for each in every if each.type.startswith(plugin)]
 
     def whole(self) -> None:
         """Hold that the stack is as it was asked for: nothing to do, nothing twice, nothing forgotten, nothing gone."""
@@ -182,6 +197,12 @@ def begin(
     engine = Engine(checkout=Checkout(path=checkout.path, env={**checkout.env, **(env or {})}))
     engine.stack(stack, config)
     return Life(engine=engine, cloud=cloud, stack=stack)
+
+
+def _todo(actions: Mapping[str, str]) -> dict[str, str]:
+    """Return those that do something; a replacement is one, whatever its parts."""
+    done = {what: "replace" if action in REPLACED else action for what, action in actions.items()}
+    return {what: action for what, action in done.items() if action not in ("same", "read", "refresh")}
 
 
 def _name(urn: str) -> str:

@@ -248,7 +248,7 @@ class SecGroupRule(Real):
         "protocol": "protocol", "portRangeMin": "port_range_min", "portRangeMax": "port_range_max",
         "remoteGroupId": "remote_group_id", "remoteIpPrefix": "remote_ip_prefix", "description": "description",
     }  # fmt: skip
-    replace_on = frozenset(fields)
+    replace_on = frozenset(fields) | {"region"}
 
     def computed(self, call: Call, real: Any) -> Props:
         """Give the ports as neutron has them: none where all were asked for."""
