@@ -2,16 +2,21 @@
 
 import json
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import patch
+import patching
 import pytest
 import turn
 
+RUNTIME = "Inst containerd [1] (2 Debian:13/stable [amd64])\n"
+KERNEL = "NEEDRESTART-KCUR: a\nNEEDRESTART-KEXP: b\nNEEDRESTART-KSTA: 3\n"
 UPGRADABLE = "Inst curl [1] (2 Debian:13/stable [amd64])\n"
 FAKE = """#!/bin/sh
 echo "$(basename "$0") $*" >> {log}
@@ -143,3 +148,53 @@ class Machine:
 
     def did(self, *words: str) -> bool:
         return any(all(word in line for word in words) for line in self.ran)
+
+
+@pytest.fixture
+def cluster(machine: Machine) -> Iterator[Cluster]:
+    made = Cluster()
+
+    class Handler(BaseHTTPRequestHandler):
+        def _do(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(length)) if length else None
+            code, said = made.answer(self.command, self.path, body)
+            text = json.dumps(said).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        do_GET = do_PUT = do_POST = do_PATCH = _do
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    machine.write(
+        "etc/kubernetes/kubelet.conf", f"clusters:\n- cluster:\n    server: http://127.0.0.1:{server.server_port}\n"
+    )
+    yield made
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+def upgraded(machine: Machine) -> bool:
+    return any(line.startswith("apt-get") and line.endswith(" upgrade --with-new-pkgs") and "--simulate" not in line
+               for line in machine.ran)  # fmt: skip
+
+
+def worker(name: str) -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": "default"}, "status": {"phase": "Running"}}
+
+
+def server(user: str) -> dict[str, Any]:
+    made = worker(user)
+    made["metadata"]["labels"] = {patching.USER: user}
+    return made

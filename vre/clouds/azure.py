@@ -148,13 +148,9 @@ def network(order: Order, opts: ResourceOptions) -> Network:
     )
     # Names are fixed: the old one has to be gone before the new one comes. Where only the provider's subscription
     # changes, the plugin would leave everything where it is.
-    anew = ResourceOptions(
-        provider=provider,
-        delete_before_replace=True,
-        replacement_trigger=[cloud.subscription],
-        transformations=[undated],
-    )
-    child = ResourceOptions.merge(opts, anew)
+    anew = ResourceOptions(delete_before_replace=True, replacement_trigger=[cloud.subscription])
+    ours = ResourceOptions(provider=provider, transformations=[undated])
+    child = ResourceOptions.merge(ResourceOptions.merge(opts, anew), ours)
     group = resources.ResourceGroup(
         "group",
         resource_group_name=f"vre-{config.name}",
