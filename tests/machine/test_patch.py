@@ -20,7 +20,6 @@ from vre.packages import deb, repository
 from vre.packages import machine as own
 from vre.progress import silent
 
-pytestmark = pytest.mark.drill
 STATE = "/var/lib/vre/patch.json"
 RUN = "sudo systemctl start vre-patch.service"
 NOW = json.dumps({"window": "00:00-24:00"})
