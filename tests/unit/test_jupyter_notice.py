@@ -3,7 +3,7 @@
 import asyncio
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -14,6 +14,15 @@ import pytest
 HUB = Path(__file__).resolve().parents[2] / "vre" / "services" / "jupyter" / "image" / "hub"
 NOW = datetime(2026, 11, 21, 18, 0, tzinfo=UTC)
 NOTES = {"vre/reboot-at": "2026-11-21T18:05:00Z", "vre/reboot-why": "kernel a -> b", "vre/reboot-node": ""}
+
+
+def ran(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run to its end in a loop of its own: `asyncio.run` would drop the one that other tests have, unclosed."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.close()
 
 
 def load(name: str) -> Any:
@@ -90,7 +99,7 @@ def test_however_many_ask_the_api_is_asked_once_in_a_while() -> None:
             assert await asyncio.gather(*(kept.notes() for _ in range(50))) == [NOTES] * 50
             asked.append(api.asked)
 
-    asyncio.run(ask())
+    ran(ask())
     assert asked == [1, 1, 2]
 
 
@@ -99,14 +108,14 @@ def test_an_api_that_does_not_answer_says_nothing_and_is_told_once() -> None:
     kept = notes.Kept(api.read, lambda error: faults.append(str(error)), lambda: now)
     api.answer = OSError("no route")
     for _ in range(3):
-        assert asyncio.run(kept.notes()) == {}
+        assert ran(kept.notes()) == {}
         now += notes.AGE
     assert (api.asked, faults) == (3, ["no route"])
     api.answer = NOTES
-    assert asyncio.run(kept.notes()) == NOTES
+    assert ran(kept.notes()) == NOTES
     now += notes.AGE
     api.answer = OSError("gone again")
-    assert asyncio.run(kept.notes()) == NOTES  # until its own time is over
+    assert ran(kept.notes()) == NOTES  # until its own time is over
     assert faults == ["no route", "gone again"]
 
 
@@ -157,7 +166,7 @@ def page(notice: Any, user: Any) -> tuple[Any, Callable[[], None]]:
     api.answer = {**NOTES, "vre/reboot-at": soon.isoformat(), "vre/reboot-node": "one"}
     made = notice.Notice(user)
     made.initialize(notes.Kept(api.read, pytest.fail))
-    asyncio.run(made.get())
+    ran(made.get())
     return made, made._log
 
 
@@ -195,5 +204,5 @@ def test_the_hub_asks_for_what_it_may_read(notice: Any, monkeypatch: pytest.Monk
 
     client = SimpleNamespace(read_namespaced_config_map=answer)
     monkeypatch.setattr(notice, "shared_client", lambda kind: client)
-    assert asyncio.run(notice.read()) == {}
+    assert ran(notice.read()) == {}
     assert asked == [("vre-patch", "kube-system")]
