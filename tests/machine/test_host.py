@@ -143,7 +143,6 @@ def lynis(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.requirement("H-24", "P-24")
-@pytest.mark.drill
 def test_a_changed_program_is_found_and_an_untouched_machine_is_not_accused(shell: Shell) -> None:
     look = "/usr/lib/vre/integrity.py || true; cat /var/lib/vre/integrity.json"
     assert '"strange": []' in shell(look)
@@ -166,7 +165,6 @@ def test_lynis_finds_it_hardened(shell: Shell, lynis: Path) -> None:
 
 
 @pytest.mark.requirement("H-27")
-@pytest.mark.drill
 def test_a_rule_that_is_broken_is_seen(shell: Shell, first: dict[str, str]) -> None:
     """Last: the machine is not what it was any more."""
     shell("\n".join(BREAKS.values()))

@@ -14,7 +14,7 @@ from vre.artifacts.containers import Containers
 from vre.artifacts.golang import build_all
 from vre.artifacts.store import Store
 from vre.errors import VreError
-from vre.image import bake, disk, grub, listing, packed, root
+from vre.image import bake, disk, grub, importer, listing, packed, root
 from vre.image.recipe import Recipe, laid, load
 from vre.progress import Report
 
@@ -122,7 +122,8 @@ def _own(recipe: Recipe, ours: Path) -> dict[str, bytes | str]:
     files = {f"file/{path.relative_to(recipe.files)}": path.read_bytes() for path in _files(recipe.files)}
     rest = repr((recipe.accounts, recipe.folders, recipe.modes, recipe.enable, recipe.mask))
     rest += repr((recipe.overrides, recipe.generators))
-    return {"recipe": RECIPE, "rest": rest, **files, "packages": ours.name}
+    script = Path(importer.__file__).read_bytes()
+    return {"recipe": RECIPE, "rest": rest, **files, "packages": ours.name, "importer": script}
 
 
 def _files(folder: Path) -> list[Path]:

@@ -12,7 +12,11 @@ from pathlib import Path
 
 LAYOUT = Path("/run/layout")
 SOCKET = Path("/run/containerd/containerd.sock")
-SETTINGS = 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+SETTINGS = """version = 2
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[plugins."io.containerd.internal.v1.opt"]
+  path = "/run/opt"
+"""
 PATIENCE = 60.0  # seconds until containerd must answer
 # Nobody reads an image's compressed layers once it is unpacked. By this option manifests do not hold on to them.
 IMPORT = ("ctr", "--namespace", "k8s.io", "images", "import", "--local", "--discard-unpacked-layers", "-")
