@@ -314,15 +314,14 @@ def machine(net: Network, plan: Machine, guard: Guard, data: Data, boot: Output[
         name=f"vre-{plan.name}",
         region=net.region,
         flavor_id=net.flavors[plan.name],
-        # By its name, not by what the pair tells of itself: a new pair would take the machine along.
-        key_pair=f"vre-{net.order.config.name}" if net.pair else None,
+        key_pair=net.pair.name if net.pair else None,
         networks=[{"port": place.id}],
         block_devices=[_disk(_system(net, plan), 0), _disk(data.volume, -1)],
         config_drive=True,
         user_data=boot.apply(lambda seed: seed.user_data),
         metadata=net.metadata(plan.role),
         stop_before_destroy=True,
-        opts=_once(net, *before, *guard.rules, *([net.pair] if net.pair else [])),
+        opts=_once(net, *before, *guard.rules),
     )
     return Made(resource=made, id=made.id, address=address, accelerator=Output.from_input("native"))
 
