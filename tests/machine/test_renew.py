@@ -37,8 +37,8 @@ spec:
   hostNetwork: true
   containers: [{{name: {name}, image: "{image}", imagePullPolicy: Never}}]
 """
-UNTIL = """while [ $# -gt 0 ]; do
-until crictl ps --state Running --name "^$1\\$" --output json | grep --quiet "\"imageRef\": \"$2\""; do sleep 1; done
+UNTIL = r"""while [ $# -gt 0 ]; do
+until crictl ps --state Running --name "^$1\$" --output json | grep --quiet "\"imageRef\": \"$2\""; do sleep 1; done
 shift 2
 done"""
 """Waits until a container of each name runs from the image beside it."""
