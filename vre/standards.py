@@ -111,5 +111,6 @@ def _clusters() -> Iterator[tuple[str, Row]]:
 
 
 def _section(title: str, rows: Iterable[Row], *, first: str = "rule") -> str:
-    lines = "".join(f"| {id} | {what} | `{test}` |\n" for id, what, test in rows)
+    cells = ((id, what.replace("|", r"\|"), test) for id, what, test in rows)
+    lines = "".join(f"| {id} | {what} | `{test}` |\n" for id, what, test in cells)
     return f"\n## {title}\n\n| {first} | what | shown by |\n|---|---|---|\n{lines}"

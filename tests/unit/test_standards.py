@@ -1,6 +1,7 @@
 """The CIS rules for clusters, on what kubeadm is told and on every manifest; and the page of standards."""
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -105,3 +106,14 @@ def test_no_rule_is_told_to_be_kept_and_not_kept() -> None:
     assert every & set(NOT_KEPT) == set()
     for title in ("CIS Debian", "CIS Docker", "CIS Kubernetes", "Others"):
         assert page.count(f"\n## {title}\n") == 1
+
+
+def test_every_row_of_the_page_has_as_many_cells_as_its_head() -> None:
+    columns = 0
+    for line in standards.text().splitlines():
+        if not line.startswith("|"):
+            columns = 0
+            continue
+        cells = len(re.findall(r"(?<!\\)\|", line)) - 1
+        columns = columns or cells
+        assert cells == columns, line
