@@ -159,12 +159,10 @@ def until_ready(api: Api, context: Context, name: str, *, timeout: float = 600.0
     """Wait until a node takes work. Raises VreError with the node's own reason."""
     told = "unknown"
     for _ in range(int(timeout)):
-        node = api.get(f"/api/v1/nodes/{name}") or {}
-        conditions = (node.get("status") or {}).get("conditions") or []
-        states = {each["type"]: each for each in conditions}
-        if states.get("Ready", {}).get("status") == "True":
+        ready = _readiness(api, name)
+        if ready.get("status") == "True":
             return
-        told = str(states.get("Ready", {}).get("message", "unknown"))
+        told = str(ready.get("message", "unknown"))
         context.report(f"waiting for node {name}: {told[:80]}")
         context.pause(1.0)
     raise VreError(f"node {name} is not ready: {told}", hint="vre ssh, then: sudo journalctl -u kubelet -n 50")
@@ -194,7 +192,8 @@ def leave(api: Api, context: Context, name: str, *, timeout: float = 180.0) -> N
     while pods := _movable(api.items("/api/v1/pods", fieldSelector=f"spec.nodeName={name}")):
         told = f"{len(pods)} pods left: {', '.join(sorted(pod['metadata']['name'] for pod in pods))}"
         asked = all("deletionTimestamp" in pod["metadata"] for pod in pods)
-        if time.monotonic() > end or (asked and _silent(api, name)):
+        # Unknown: the kubelet was not heard of for so long that the cluster has given the node up.
+        if time.monotonic() > end or (asked and _readiness(api, name).get("status") == "Unknown"):
             context.report(f"draining {name}: {told}; they end with the machine")
             break
         context.report(f"draining {name}: {told}")
@@ -205,10 +204,10 @@ def leave(api: Api, context: Context, name: str, *, timeout: float = 180.0) -> N
     api.delete({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
 
 
-def _silent(api: Api, name: str) -> bool:
-    """Say whether the kubelet was not heard of for so long that the cluster has given the node up."""
+def _readiness(api: Api, name: str) -> Mapping[str, Any]:
+    """Return what the cluster has of a node's readiness; nothing where it has none."""
     conditions = ((api.get(f"/api/v1/nodes/{name}") or {}).get("status") or {}).get("conditions") or []
-    return any(each["type"] == "Ready" and each["status"] == "Unknown" for each in conditions)
+    return next((each for each in conditions if each["type"] == "Ready"), {})
 
 
 def _movable(pods: Collection[Object]) -> list[Object]:
