@@ -13,6 +13,12 @@ from tests.unit.patched import KERNEL, RUNTIME, Cluster, Machine, server, upgrad
 machine, cluster = patched.machine, patched.cluster
 
 
+def rebooted(machine: Machine) -> None:
+    """Let it be up again, with what it was rebooted for."""
+    machine.write("proc/sys/kernel/random/boot_id", "two\n")
+    machine.write("needrestart", "")
+
+
 @pytest.mark.requirement("P-39")
 def test_users_on_a_machine_are_told_before_it_is_drained(machine: Machine, cluster: Cluster) -> None:
     machine.write("needrestart", KERNEL)
@@ -55,8 +61,7 @@ def test_a_node_takes_its_turn_is_drained_reboots_and_is_back(machine: Machine, 
     assert cluster.notes["vre/holder"] == "one"
     assert "POST /api/v1/namespaces/default/events" in cluster.asked
 
-    machine.write("proc/sys/kernel/random/boot_id", "two\n")
-    machine.write("needrestart", "")
+    rebooted(machine)
     threading.Timer(0.2, cluster.set_ready, ["two"]).start()
     assert machine.run() == 0
     assert cluster.node["spec"]["unschedulable"] is None
@@ -68,8 +73,7 @@ def test_a_cordon_of_somebody_else_stays(machine: Machine, cluster: Cluster) -> 
     cluster.node["spec"]["unschedulable"] = True
     machine.write("needrestart", KERNEL)
     machine.run()
-    machine.write("proc/sys/kernel/random/boot_id", "two\n")
-    machine.write("needrestart", "")
+    rebooted(machine)
     cluster.set_ready("two")
     assert machine.run() == 0
     assert cluster.node["spec"]["unschedulable"] is True
@@ -81,8 +85,7 @@ def test_a_cordon_whose_answer_was_lost_is_taken_back(machine: Machine, cluster:
     cluster.loses = 1
     assert machine.run() == 1
     assert cluster.node["spec"]["unschedulable"] is True
-    machine.write("needrestart", "")
-    machine.write("proc/sys/kernel/random/boot_id", "two\n")
+    rebooted(machine)
     cluster.set_ready("two")
     assert machine.run() == 0
     assert cluster.node["spec"]["unschedulable"] is None
