@@ -25,7 +25,7 @@ from vre.progress import Report, elapsed, silent, step
 from vre.run import run
 
 BUILD_LIMIT, REBUILD_LIMIT, SIZE_LIMIT = 1.3, 20.0, 900
-GENERIC = ("openssh-server", "sudo", "systemd-resolved", "systemd-timesyncd", "apparmor", "ca-certificates")
+GENERIC = ("openssh-server", "sudo", "iproute2", "systemd-resolved", "systemd-timesyncd", "apparmor", "ca-certificates")
 """What Debian's generic cloud image has beside kernel, loaders and cloud-init that plays a part until sshd is ready."""
 GENERIC_FILES = ("efi/", "etc/fstab", "etc/initramfs-tools/", "etc/kernel/", "etc/repart.d/")
 WRITE = "partitions"
