@@ -11,7 +11,7 @@ import yaml
 
 from vre import standards
 from vre.config import schema
-from vre.packages import machine
+from vre.packages import containers, machine
 from vre.paths import project
 
 MADE = "<!-- Made by `make generate`; edit what it is made from. -->\n"
@@ -130,6 +130,7 @@ def files() -> dict[str, Callable[[], str]]:
         "docs/stack-file.md": stack_file_text,
         "docs/requirements.md": requirements_text,
         "docs/security/standards.md": lambda: f"{MADE}{standards.text()}",
+        "build/containers/number.yaml": containers.text,
         "build/image/machine.yaml": machine.text,
     }
 

@@ -28,6 +28,7 @@ ORDER = (
     "test_wire",
     "test_origin",
     "test_runtime",
+    "test_newer_images",
     "test_power",
     "test_drift",
     "test_end",

@@ -2,15 +2,14 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.machine.newer import newer
 from vre import image
-from vre.artifacts import oci
 from vre.artifacts.store import Store
 from vre.image import boot
 from vre.machine.ssh import Connection, File, Shell, wait
@@ -58,32 +57,6 @@ def shell(built: image.Image, tmp_path_factory: pytest.TempPathFactory) -> Itera
         with wait(connection, Context(), timeout=900) as opened:
             opened.run(["cloud-init", "status", "--wait"], timeout=600)
             yield opened
-
-
-def newer(built: image.Image, folder: Path, mark: str, **tags: str) -> dict[str, str]:
-    """Write a layout in which the named images have one more layer, and those tags; return all references."""
-    index = json.loads((built.layout / "index.json").read_text())
-    layouts = {}
-    for short, reference in built.images.items():
-        name, _, digest = reference.partition("@")
-        single = folder / short
-        shutil.copytree(built.layout, single, ignore=shutil.ignore_patterns("index.json", "blobs"))
-        for blob in oci.blobs(built.layout, digest):
-            target = single / "blobs" / blob.replace(":", "/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(built.layout / "blobs" / blob.replace(":", "/"), target)
-        [entry] = [each for each in index["manifests"] if each["digest"] == digest]
-        entry = {**entry, "annotations": {"org.opencontainers.image.ref.name": oci.TAG}}
-        (single / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
-        if short in tags:
-            layer = folder / "layer.tar"
-            oci.pack(layer, {"newer": mark.encode()})
-            oci.add_layer(single, layer, mark)
-            name = f"{name.rpartition(':')[0]}:{tags[short]}"
-        layouts[name] = single
-    oci.gather(layouts, folder / "layout")
-    found = dict(zip(built.images, layouts, strict=True))
-    return {short: f"{name}@{oci.descriptor(layouts[name])['digest']}" for short, name in found.items()}
 
 
 def inputs(shell: Shell, built: image.Image, images: dict[str, str], layout: Path) -> dict[str, Any]:

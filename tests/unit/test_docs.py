@@ -113,7 +113,7 @@ def test_what_is_not_in_place_is_said() -> None:
 
 def test_files_are_written_once(tmp_path: Path) -> None:
     assert [path.name for path in docs.write(tmp_path)] == [
-        "stack.schema.json", "stack-file.md", "requirements.md", "standards.md", "machine.yaml",
+        "stack.schema.json", "stack-file.md", "requirements.md", "standards.md", "number.yaml", "machine.yaml",
     ]  # fmt: skip
     assert docs.write(tmp_path) == []
 

@@ -76,7 +76,7 @@ def test_pure_modules_import_nothing_that_reaches_outside(file: str) -> None:
 def test_processes_are_started_in_one_place() -> None:
     # The others run by themselves, where nothing of ours can be imported.
     allowed = {"vre/run.py", "vre/setup/enclosed.py", "vre/image/importer.py", "vre/image/adopt.py"}
-    allowed |= {"vre/image/renew.py", "vre/release/outside.py"}
+    allowed |= {"vre/release/outside.py"}
     found = {name(path) for path in PYTHON if name(path).startswith("vre/") and "subprocess" in set(imports(path))}
     assert found - allowed == set()
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from vre.cluster import taken
 from vre.cluster.api import Api, ApiError
 from vre.errors import VreError
+from vre.machine.ssh import Connection
 from vre.provider import objects
 from vre.provider.handler import Context
 from vre.provider.objects import Objects, apply, secrets, until_ready
@@ -239,3 +241,59 @@ def test_a_set_is_changed_in_place_also_with_another_machine_for_to_replace_woul
     assert Objects().diff(state, {**state, "name": "other"}).replace == {"name"}
     same = Objects().diff(state, {**state, "timeout": 2, "connection": {"address": "x"}})
     assert not same.update | same.replace
+
+
+# newer container images, which the cluster took by itself
+
+OLD, NEW = (f"localhost/vre/hub:6.1.{each}@sha256:{each * 64}" for each in ("1", "2"))
+
+
+class Nowhere:
+    """Stands for a connection, and for what waits for one."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __enter__(self) -> "Nowhere":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    made = Server()
+    monkeypatch.setattr(objects, "Shell", Nowhere)
+    monkeypatch.setattr(objects, "wait", Nowhere)
+    monkeypatch.setattr(Connection, "read", lambda *_: None)
+    monkeypatch.setattr(objects, "Api", lambda *_, **__: made)
+    monkeypatch.setattr(Server, "__enter__", lambda self: self, raising=False)
+    return made
+
+
+@pytest.mark.requirement("P-40")
+def test_a_launch_does_not_take_a_cluster_back_to_the_images_that_its_checkout_has(server: Server) -> None:
+    settings = thing("ConfigMap", "settings", data={"a.json": f'{{"image": "{OLD}"}}'})
+    state = {"name": "n", "objects": [settings], "ready": [], "connection": {}}
+    Objects().create(Context(), state)
+    path = "/api/v1/namespaces/a/configmaps/settings"
+    # The control machine has done this.
+    server.kept[taken.PATH] = thing("ConfigMap", "vre-images", "kube-system", data={"taken": json.dumps({OLD: NEW})})
+    server.kept[path]["data"] = {"a.json": f'{{"image": "{NEW}"}}'}
+    found = Objects().read(Context(), "n", state)
+    assert found is not None
+    assert found.inputs["objects"] == [settings]  # nothing was changed by hand
+    Objects().update(Context(), "n", state, {**state, "timeout": 2})
+    assert server.kept[path]["data"] == {"a.json": f'{{"image": "{NEW}"}}'}
+    # An image that nothing stands for is another matter.
+    newest = OLD.replace("1", "3")
+    changed = thing("ConfigMap", "settings", data={"a.json": newest})
+    Objects().update(Context(), "n", state, {**state, "objects": [changed]})
+    assert server.kept[path]["data"] == {"a.json": newest}
+
+
+def test_what_stands_for_an_image_is_said_wherever_it_is_named() -> None:
+    named = {"spec": {"containers": [{"image": OLD, "args": [f"--helper={OLD}", "x"]}]}, "data": {"a": f"{OLD} {OLD}"}}
+    assert json.dumps(taken.renewed(named, {OLD: NEW})) == json.dumps(named).replace(OLD, NEW)
+    assert taken.renewed(named, {}) == named

@@ -12,13 +12,17 @@ import pytest
 
 from vre import packages
 from vre.artifacts import versions
+from vre.artifacts.containers import Containers
 from vre.artifacts.store import Store
 from vre.errors import VreError
 from vre.image import recipe
-from vre.packages import deb, machine, repository
+from vre.packages import deb, machine, number, repository
 from vre.packages.deb import Package
 
 PINS = versions.load()
+IMAGES = Containers(
+    layout=Path("none"), names={"hub": "localhost/vre/hub:6.1.1"}, digests={"hub": f"sha256:{'1' * 64}"}, key="one"
+)
 
 
 def said(*words: str | Path) -> str:
@@ -85,10 +89,10 @@ def test_the_same_programs_give_the_same_bytes_at_any_time(kubelet: Package, tmp
 def test_packages_are_made_once(programs: dict[str, Path], tmp_path: Path) -> None:
     told: list[str] = []
     store = Store(tmp_path / "store")
-    first = packages.pack(store, recipe.load(), programs, told.append)
-    assert len(list(first.glob("*.deb"))) == 6
+    first = packages.pack(store, recipe.load(), programs, IMAGES, told.append)
+    assert len(list(first.glob("*.deb"))) == 7
     count = len(told)
-    assert packages.pack(store, recipe.load(), programs, told.append) == first
+    assert packages.pack(store, recipe.load(), programs, IMAGES, told.append) == first
     assert len(told) == count
 
 
@@ -121,7 +125,10 @@ def test_what_keeps_machines_patched_is_a_package_that_a_newer_one_replaces(tmp_
     file = deb.write(made(OWN), tmp_path)
     lines = [line.split() for line in said("dpkg-deb", "--contents", file).splitlines()]
     modes = {words[-1].removeprefix("./"): words[0] for words in lines if words[0][0] == "-"}
-    assert {f"usr/lib/vre/{name}.py" for name in ("patch", "patching", "turn", "tested", "integrity")} <= set(modes)
+    assert {
+        f"usr/lib/vre/{name}.py"
+        for name in ("patch", "patching", "turn", "tested", "integrity", "containers", "renew", "rollout")
+    } <= set(modes)
     assert {"usr/lib/systemd/system/vre-patch.timer", "usr/lib/tmpfiles.d/vre.conf"} <= set(modes)
     assert [name for name, mode in modes.items() if mode != "-rw-r--r--"] == ["usr/lib/vre/integrity.py"]
     assert said("dpkg-deb", "--field", file, "Architecture").strip() == "all"
@@ -187,14 +194,14 @@ def test_a_version_that_cannot_be_read_is_told(tmp_path: Path, text: str | None)
     if text is not None:
         file.write_text(text)
     with pytest.raises(VreError, match=r"machine\.yaml"):
-        machine.stated(file)
+        number.stated(file)
 
 
 def test_files_that_are_another_are_packed_anew(own: recipe.Recipe, programs: dict[str, Path], tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    first = packages.pack(store, own, programs, lambda _: None)
+    first = packages.pack(store, own, programs, IMAGES, lambda _: None)
     change(own.files)
-    assert packages.pack(store, own, programs, lambda _: None) != first
+    assert packages.pack(store, own, programs, IMAGES, lambda _: None) != first
 
 
 # the repository

@@ -255,3 +255,24 @@ def test_a_node_is_ready_only_in_the_boot_that_it_is() -> None:
     assert not patching.ready(node, "a")
     assert not patching.ready({"status": {"nodeInfo": {"bootID": "b"}, "conditions": conditions[:1]}}, "b")
     assert not patching.ready({}, "b")
+
+
+@pytest.mark.requirement("P-11")
+@pytest.mark.parametrize(
+    ("old", "new", "may"),
+    [
+        ("v3.6.6", "v3.6.7", True),
+        ("v3.6.9", "v3.6.10", True),
+        ("v3.6.7", "v3.6.6", False),
+        ("v3.6.6", "v3.7.0", False),
+        ("v3.6.6", "v4.6.7", False),
+        ("3.6.8-0", "3.6.8-1", True),
+        ("13", "13", True),
+        ("13", "14", False),
+        ("1.2", "1.3", False),
+        ("stable", "stable", True),
+        ("stable", "testing", False),
+    ],
+)
+def test_patch_levels_follow_one_another_and_nothing_else_does(old: str, new: str, may: bool) -> None:
+    assert patching.follows(old, new) is may

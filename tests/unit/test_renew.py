@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import renew
 
 from vre.artifacts import oci
-from vre.image import renew
+from vre.paths import project
 from vre.provider import images
 from vre.provider.handler import Context
 from vre.provider.images import Images
 
-FILES = Path(renew.__file__).parents[2] / "build/image/files"
+FILES = project() / "build/image/files"
 CONNECTION = {"address": "192.0.2.1", "hostKeys": ["ssh-ed25519 AAAA"]}
 PROXY, HUB = "localhost/vre/kube-proxy:v1", "localhost/vre/hub:6"
 
@@ -47,6 +48,8 @@ class Machine:
         self.unfinished: set[str] = set()
         self.sent: list[set[str]] = []
         self.tasks: list[dict[str, Any]] = []
+        self.noted = ""
+        self.asked: list[str] = []
 
     def __enter__(self) -> "Machine":
         return self
@@ -58,6 +61,9 @@ class Machine:
         if command[:2] == ["python3", "-"]:
             self.tasks.append(json.loads(command[2]))
             return ""
+        if command[0] == "sh":
+            self.asked.append(command[2])
+            return self.noted if command[2] == images.FORMER else ""
         lines = [
             f"{name} type {digest} 1 MiB linux/amd64 {'-' if name in self.unfinished else renew.PINNED}"
             for name, digest in self.has.items()
@@ -66,7 +72,7 @@ class Machine:
 
     def send(self, source: Path, target: str, progress: Callable[[int, int], None]) -> None:
         progress(1, 2)
-        assert target == str(renew.SENT)
+        assert target == images.SENT
         with tarfile.open(source) as tar:
             self.sent.append({Path(each.name).name for each in tar if each.isfile()})
 
@@ -119,6 +125,38 @@ def test_an_import_that_was_broken_off_is_done_again(tmp_path: Path, monkeypatch
     assert set(found.inputs["images"]) == {"proxy"}
     Images().create(Context(), asked(tmp_path, references))
     assert len(machine.tasks) == 1
+
+
+def noted(*lists: Mapping[str, str]) -> str:
+    return json.dumps({"lists": [dict(each) for each in lists], "settled": ""})
+
+
+@pytest.mark.requirement("P-40")
+def test_what_a_machine_has_something_newer_for_is_not_brought_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = layout(tmp_path / "old", hub="old", proxy="old")
+    newer = layout(tmp_path / "newer", hub="newer", proxy="old")
+    machine = machine_with(monkeypatch, newer)
+    machine.noted = noted(old, newer)
+    found = Images().read(Context(), "m", asked(tmp_path / "old", old))
+    assert found is not None
+    assert found.inputs["images"] == old  # there is nothing to put right
+    other = layout(tmp_path / "other", hub="old", proxy="other")
+    Images().update(Context(), "m", asked(tmp_path / "old", old), asked(tmp_path / "other", other))
+    [task] = machine.tasks
+    assert set(task["names"]) == {"localhost/vre/proxy:1"}
+    assert not {each for each in machine.sent[0] if each.startswith("hub")}
+
+
+def test_a_new_machine_takes_what_the_repository_has_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    references = layout(tmp_path, hub="old")
+    machine = machine_with(monkeypatch, references)
+    Images().create(Context(), asked(tmp_path, references))
+    assert machine.asked[-1] == images.NEWEST
+    machine.asked.clear()
+    Images().update(Context(), "m", asked(tmp_path, references), asked(tmp_path, references))
+    assert images.NEWEST not in machine.asked
 
 
 def test_where_they_lie_here_is_no_change(tmp_path: Path) -> None:
@@ -179,8 +217,18 @@ def test_the_image_that_every_pod_begins_with_stays(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(renew, "run", ran)
     monkeypatch.setattr(os, "sync", lambda: None)
     monkeypatch.setattr(renew, "CONFIG", FILES / "etc/containerd/config.toml")
-    renew.main({"localhost/vre/pause:9": "localhost/vre/pause@sha256:new", HUB: "localhost/vre/hub@sha256:new"}, [])
+    names = {"localhost/vre/pause:9": "localhost/vre/pause@sha256:new", HUB: "localhost/vre/hub@sha256:new"}
+    renew.main(names, [], images.SENT)
     assert removed == ["localhost/vre/hub:5"]
+
+
+def test_what_is_on_the_last_lists_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    one, two, three = ({"hub": f"localhost/vre/hub:{each}@sha256:{each}"} for each in ("1", "2", "3"))
+    (tmp_path / "noted").write_text(noted(one, two, three))
+    monkeypatch.setattr(renew, "NOTED", tmp_path / "noted")
+    assert renew.of_lists() == {each for one in (two, three) for each in renew.both(one["hub"])}
+    monkeypatch.setattr(renew, "NOTED", tmp_path / "none")
+    assert renew.of_lists() == set()
 
 
 def test_what_was_imported_is_on_the_disk_before_anything_is_made_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +241,7 @@ def test_what_was_imported_is_on_the_disk_before_anything_is_made_from_it(monkey
     monkeypatch.setattr(renew, "run", ran)
     monkeypatch.setattr(renew, "CONFIG", FILES / "etc/containerd/config.toml")
     monkeypatch.setattr(os, "sync", lambda: did.append("sync"))
-    renew.main({PROXY: "localhost/vre/kube-proxy@sha256:new"}, [])
+    renew.main({PROXY: "localhost/vre/kube-proxy@sha256:new"}, [], images.SENT)
     steps = [next((step for step in (" import ", " tag ", "sync") if step in each), "") for each in did]
     assert [step for step in steps if step] == [" import ", "sync", " tag "]
 

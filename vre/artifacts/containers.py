@@ -81,6 +81,7 @@ def build(store: Store, report: Report, *, table: Table | None = None, programs:
 
 def _base(table: Table, store: Store, report: Report) -> Path:
     inputs = {"recipe": RECIPE, "finish": FINISH, "suite": table.suite, "packages": " ".join(table.packages)}
+    inputs |= {"moment": moment} if (moment := debian.moment()) else {}  # every other image's key has this one's
 
     def make(folder: Path) -> None:
         archive = folder / "base.tar"
@@ -127,7 +128,7 @@ def _build(image: ContainerImage, below: Path, work: Work) -> Path:
         "below": below.parent.name,
     }
     inputs |= {f"programs/{source}": programs[source].name for source in image.programs}
-    inputs |= {f"file/{file.name}": file.read_bytes() for file in _sources(image)}
+    inputs |= {f"file/{file.name}": file.read_bytes() for file in sources(image)}
 
     def make(folder: Path) -> None:
         work.report(f"container image {image.name}")
@@ -142,7 +143,8 @@ def _build(image: ContainerImage, below: Path, work: Work) -> Path:
     return work.store.get(f"container-{image.name}", inputs, make, work.report) / "layout"
 
 
-def _sources(image: ContainerImage) -> list[Path]:
+def sources(image: ContainerImage) -> list[Path]:
+    """Return the lock files that an image is made from."""
     python = [image.python.requirements] if image.python else []
     node = [image.node.source / name for name in ("package.json", "package-lock.json")] if image.node else []
     return python + node

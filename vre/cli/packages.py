@@ -1,6 +1,7 @@
-"""`vre packages`: our programs as Debian packages, in a signed repository."""
+"""`vre packages`: our programs as Debian packages, and our container images, in a signed repository."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +19,12 @@ def packages(
         Path | None, typer.Option(help="Build nothing: announce the moment of Debian's archive of a tested release")
     ] = None,
 ) -> None:
-    """Build our programs' packages into a signed repository"""
+    """Build our programs' packages and container images into a signed repository"""
     from vre import packages as built
     from vre import paths
+    from vre.artifacts import containers as container_images
     from vre.artifacts.store import Store
-    from vre.packages import repository
+    from vre.packages import containers, repository
     from vre.setup.packages import ensure_packages
 
     home = paths.state() / "packages"
@@ -33,8 +35,13 @@ def packages(
     with step("packages") as report:
         ensure_packages(["image"], report)
         folder = built.build(Store(), report)
-        report("listing and signing")
-        key = repository.publish(sorted(folder.glob("*.deb")), target, home)
+        programs = [file for file in folder.glob("*.deb") if not file.name.startswith(f"{containers.NAME}_")]
+        with tempfile.TemporaryDirectory(prefix="vre-packages-") as work:
+            report("container images")
+            images = containers.publish(container_images.build(Store(), report), target, Path(work))
+            report("listing and signing")
+            key = repository.publish(sorted([*programs, *images]), target, home)
+        containers.clear(target)
     print(f"{target}: let a web server show this folder over https, and name it in the stack file (patches.repository)")
     print(f"{key}: the public key that machines check it with")
 

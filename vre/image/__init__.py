@@ -86,7 +86,7 @@ def gather(store: Store, report: Report, recipe: Recipe) -> Parts:
         roots = pool.submit(lambda: (debian_root(store, report, recipe), grub.pieces(store, recipe.suite, report)))
         programs = pool.submit(build_all, sets, report, store)
         containers = container_images.build(store, report, table=wanted, programs=programs.result)
-        ours = packages.pack(store, recipe, programs.result(), report)
+        ours = packages.pack(store, recipe, programs.result(), containers, report)
         archive, loader = roots.result()
         return Parts(debian=archive, loader=loader, programs=programs.result(), packages=ours, containers=containers)
 

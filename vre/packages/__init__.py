@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from vre.artifacts import containers as container_images
 from vre.artifacts import versions
+from vre.artifacts.containers import Containers
 from vre.artifacts.golang import architecture, build_all
 from vre.artifacts.store import Store
 from vre.image.recipe import Programs, Recipe, load
-from vre.packages import deb, machine
+from vre.packages import containers, deb, machine
 from vre.packages.deb import Package
 from vre.progress import Report
 
@@ -19,22 +21,25 @@ AFTER = {"kubelet": "systemctl try-restart kubelet.service"}
 def build(store: Store, report: Report, *, recipe: Recipe | None = None) -> Path:
     """Return the folder with every package of ours, made first where it is not in the store."""
     wanted = recipe or load()
+    images = container_images.build(store, report)
     programs = build_all(sorted(wanted.programs), report, store)
-    return pack(store, wanted, programs, report)
+    return pack(store, wanted, programs, images, report)
 
 
-def pack(store: Store, recipe: Recipe, programs: Mapping[str, Path], report: Report) -> Path:
-    """Return the folder with the packages of these built programs."""
+def pack(store: Store, recipe: Recipe, programs: Mapping[str, Path], images: Containers, report: Report) -> Path:
+    """Return the folder with the packages of these built programs, and of the list of these container images."""
     pins = versions.load()
     found = list(packages(recipe, programs, pins))
     inputs: dict[str, bytes | str] = {f"programs/{name}": programs[name].name for name in recipe.programs}
     inputs |= {"recipe": RECIPE, "packages": repr([(each.name, each.version, each.after) for each in found])}
+    inputs |= {"images": images.key, "images version": containers.version()}
     inputs |= {f"files/{each.name}": machine.digest(each) for each in found if each.name == machine.NAME}
 
     def make(folder: Path) -> None:
         for each in found:
             report(f"package {each.name} {each.version}")
             deb.write(each, folder)
+        containers.write(images, folder)
 
     return store.get("packages", inputs, make, report)
 

@@ -5,17 +5,14 @@ Settings below /etc are no part of it: launches write there, and so may whoever 
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-
-import yaml
+from dataclasses import replace
 
 from vre import paths
-from vre.errors import VreError
 from vre.image import recipe as recipes
 from vre.image.recipe import Recipe
-from vre.packages import deb
+from vre.packages import deb, number
 from vre.packages.deb import Package
+from vre.packages.number import Stated
 
 NAME = "vre-machine"
 UNITS = "usr/lib/systemd/system"
@@ -24,18 +21,6 @@ STARTED = (".path", ".timer")
 AFTER = """systemctl daemon-reload
     systemd-tmpfiles --create /usr/lib/tmpfiles.d/vre.conf
     deb-systemd-invoke start {} > /dev/null || true"""
-TEXT = """# Made by `make generate`: a number that grows when the package vre-machine is another, and what has this one.
-number: {}
-digest: {}
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stated:
-    """The package's version, and the digest of what has it."""
-
-    number: int
-    digest: str
 
 
 def package(recipe: Recipe) -> Package | None:
@@ -46,20 +31,12 @@ def package(recipe: Recipe) -> Package | None:
 
 def text() -> str:
     """Return what the file of the version has to say: the next number when the package is another than it says."""
-    before, now = stated(), digest(_package(recipes.load()))
-    return TEXT.format(before.number if now == before.digest else before.number + 1, now)
+    return number.text(NAME, stated(), digest(_package(recipes.load())))
 
 
-def stated(file: Path | None = None) -> Stated:
+def stated() -> Stated:
     """Return the version that is written down. Raises VreError when it cannot be read."""
-    place = file or paths.project() / "build" / "image" / "machine.yaml"
-    try:
-        told = yaml.safe_load(place.read_text())
-        return Stated(number=int(told["number"]), digest=str(told["digest"]))
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise VreError(
-            f"{place}: {error!r}", hint="take it from where the project came from, then make generate"
-        ) from error
+    return number.stated(paths.project() / "build" / "image" / "machine.yaml")
 
 
 def digest(package: Package) -> str:

@@ -2,24 +2,35 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from vre.artifacts import oci
 from vre.errors import Finding
-from vre.image import renew
+from vre.image.importer import PINNED
 from vre.machine.ssh import Connection, Shell, Unreachable, wait
+from vre.paths import project
 from vre.provider.handler import Context, Found, Handler, Props
 
 MIB = 1024 * 1024
+SENT = "/var/tmp/vre-images.tar"  # noqa: S108 - only the machine's operator can write there as itself
+RENEW = "build/image/files/usr/lib/vre/renew.py"
+"""The program that brings images in: sent, so that it is there whatever the machine has."""
+FORMER = "cat /var/lib/vre/containers.json 2>/dev/null || true"
+NEWEST = """set -- /etc/apt/sources.list.d/vre.sources /usr/lib/vre/containers.py
+if [ -e "$1" ] && [ -e "$2" ]; then exec python3 -B "$2"; fi"""
 CTR = ("ctr", "--namespace", "k8s.io")
 HINT = "vre ssh, and look with: sudo crictl images; sudo df /var/lib/containerd"
 LONGEST = 1800.0  # seconds for an import, on an emulated processor
 
 
 class Images(Handler):
-    """Images by name and digest. Those that pods still run from stay; nothing else of the machine changes."""
+    """Images by name and digest. Those that pods still run from stay; nothing else of the machine changes.
+
+    Where a repository has newer ones the machine takes them by itself (docs/patching.md): what it once had from there,
+    and has something newer for, counts as there and is not brought back.
+    """
 
     token = "vre:machine:Images"  # noqa: S105 - a type
     replace_on: ClassVar[frozenset[str]] = frozenset({"machine"})
@@ -36,18 +47,24 @@ class Images(Handler):
         return found
 
     def create(self, context: Context, inputs: Props) -> tuple[str, Props]:
-        """Send what is missing and import it. On a machine made from the same images that is nothing."""
-        return str(inputs["machine"]), self._ensure(context, inputs, {})
+        """Send what is missing and import it. On a machine made from the same images that is nothing.
+
+        Pods of a cluster that stands may be made from newer ones of the repository: those are fetched at once.
+        """
+        made = self._ensure(context, inputs, {})
+        with wait(Connection.read(inputs["connection"]), context, timeout=300) as shell:
+            self._run(context, shell, ["sh", "-c", NEWEST])
+        return str(inputs["machine"]), made
 
     def read(self, context: Context, resource_id: str, state: Props) -> Found | None:
         """Look which images are there; those that are not are left out, so that `up` brings them again."""
         try:
             with Shell(Connection.read(state["connection"])) as shell:
-                found = there(shell)
+                newer = superseded(shell.run(["sh", "-c", FORMER], sudo=True))
+                lacking = missing(digests(state["images"]), there(shell)) - newer
         except Unreachable as error:
             context.report(f"{error.message}; kept as last seen")
             return Found(inputs=dict(state), outputs=dict(state))
-        lacking = missing(digests(state["images"]), found)
         left = {key: name for key, name in state["images"].items() if name.partition("@")[2] not in lacking}
         return Found(inputs={**state, "images": left}, outputs={**state, "images": left})
 
@@ -61,18 +78,18 @@ class Images(Handler):
     def _ensure(self, context: Context, inputs: Props, before: Mapping[str, str]) -> Props:
         wanted = digests(inputs["images"])
         with wait(Connection.read(inputs["connection"]), context, timeout=300) as shell:
-            new = missing(wanted, there(shell))
+            newer = superseded(shell.run(["sh", "-c", FORMER], sudo=True))
+            names = {name: digest for name, digest in wanted.items() if digest not in newer}
+            new = missing(names, there(shell))
             if new:
                 context.report(f"{len(new)} container images are new")
                 self._send(context, shell, Path(inputs["layout"]), new)
-                self._renew(context, shell, {"names": others(wanted), "keep": kept(digests(before))})
+                task = {"names": others(names), "keep": kept(digests(before)), "sent": SENT}
+                self._run(context, shell, ["python3", "-", json.dumps(task)], (project() / RENEW).read_text())
         return dict(inputs)
 
-    def _renew(self, context: Context, shell: Shell, task: Props) -> None:
-        shell.run(
-            ["python3", "-", json.dumps(task)], stdin=Path(renew.__file__).read_text(), sudo=True, timeout=LONGEST,
-            context=context, line=context.report, hint=HINT,
-        )  # fmt: skip
+    def _run(self, context: Context, shell: Shell, command: Sequence[str], stdin: str = "") -> None:
+        shell.run(command, stdin=stdin, sudo=True, timeout=LONGEST, context=context, line=context.report, hint=HINT)
 
     def _send(self, context: Context, shell: Shell, layout: Path, new: set[str]) -> None:
         with tempfile.TemporaryDirectory(prefix="vre-images-") as folder:
@@ -84,7 +101,14 @@ class Images(Handler):
                 context.pause(0)
                 context.report(f"sending container images: {sent // MIB} of {whole} MiB")
 
-            shell.send(archive, str(renew.SENT), progress)
+            shell.send(archive, SENT, progress)
+
+
+def superseded(noted: str) -> frozenset[str]:
+    """Return the digests of images for which a machine has newer ones, by what it noted of its lists. Pure."""
+    lists = json.loads(noted)["lists"] if noted.strip() else []
+    every = {each.partition("@")[2] for one in lists for each in one.values()}
+    return frozenset(every - {each.partition("@")[2] for one in lists[-1:] for each in one.values()})
 
 
 def there(shell: Shell) -> dict[str, str]:
@@ -97,7 +121,7 @@ def listed(said: str) -> dict[str, str]:
 
     An image without the last label was not brought to the end.
     """
-    lines = [line.split() for line in said.splitlines()[1:] if renew.PINNED in line]
+    lines = [line.split() for line in said.splitlines()[1:] if PINNED in line]
     return {words[0]: words[2] for words in lines if len(words) > 2}
 
 

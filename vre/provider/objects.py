@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from vre.cluster import ready
+from vre.cluster import ready, taken
 from vre.cluster.api import Api, ApiError, NoSuchKind
 from vre.cluster.objects import identity, in_order
 from vre.errors import Finding, VreError
@@ -72,7 +72,8 @@ class Objects(Handler):
             raise VreError("a set of objects cannot be imported", hint="let `up` apply it: it takes over what is there")
         try:
             with Shell(Connection.read(state["connection"])) as shell, Api(shell, patience=LOOKING) as api:
-                kept = [thing for thing in state["objects"] if _unchanged(api, thing)]
+                newer = taken.read(api)
+                kept = [thing for thing in state["objects"] if _unchanged(api, taken.renewed(thing, newer))]
         except Unreachable as error:
             context.report(f"{error.message}; kept as last seen")
             kept = state["objects"]
@@ -94,6 +95,8 @@ class Objects(Handler):
         hidden = secrets(things)
         try:
             with wait(Connection.read(inputs["connection"]), context, timeout=120) as shell, Api(shell) as api:
+                newer = taken.read(api)
+                things = [taken.renewed(thing, newer) for thing in things]
                 apply(api, context, str(inputs["name"]), things)
                 try:
                     until_ready(api, context, inputs["ready"], float(inputs.get("timeout") or TIMEOUT), things)

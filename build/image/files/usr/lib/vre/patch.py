@@ -23,7 +23,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import containers
 import patching
+import rollout
 import turn
 
 APT = (
@@ -44,6 +46,7 @@ BACK = timedelta(minutes=30)  # for a node to be ready after a reboot, on an emu
 TURN = timedelta(minutes=30)  # for others to end their turns, where only services start anew
 RETRY = timedelta(hours=1)
 SPREAD = timedelta(minutes=15)
+ROLLOUT = timedelta(minutes=15)  # for pods from newer images to be ready
 
 
 class Failed(Exception):
@@ -80,6 +83,7 @@ class Places:
                 "kubeconfig": "etc/kubernetes/kubelet.conf",
                 "rotated": "var/lib/kubelet/pki/kubelet-client-current.pem",
                 "own_api": "etc/kubernetes/manifests/kube-apiserver.yaml",
+                "admin": "etc/kubernetes/admin.conf",
             }[name]
         )
 
@@ -137,7 +141,10 @@ class Patch:
             self.upgrade()
         self.look()
         self.come_back()
-        self.reboot_when_due()
+        fault = self.renew() if self.settings.get("upgrade", True) else None
+        self.reboot_when_due()  # a kernel does not wait for a container image
+        if fault:
+            raise fault
 
     def fail(self, error: Exception) -> int:
         """Say what failed: in the state, at login, on the console, to the journal. Tried again in an hour."""
@@ -240,6 +247,41 @@ class Patch:
         wanted = patching.reboot(self.state, boot=self.boot, why=why, now=clock())
         components = {"kernel": os.uname().release, **self.versions(patching.SHOWN)}
         self.note(components=components, behind=behind or None, reboot=wanted)
+
+    # container images
+
+    def renew(self) -> Exception | None:
+        """Take newer container images; on the control machine have pods made from them. Returns what kept that."""
+        try:
+            places = containers.Places(root=self.places.root)
+            if containers.settle(places, say):
+                self.note(renewed=now())
+            if self.places.own_api.exists():
+                self.roll(places)
+        except rollout.Waits as error:
+            return Later(str(error))
+        except (containers.Unfit, rollout.NotReady, turn.ApiError, turn.Unreachable) as error:
+            return Failed("newer container images", str(error))
+        return None
+
+    def roll(self, places: containers.Places) -> None:
+        """Have what names former images name those that stand for them now. What did not get ready is not tried again.
+
+        Raises what rollout.Cluster.roll raises.
+        """
+        replaced = containers.standing(places)
+        tried = self.state.get("put_back") or {}
+        if tried.get("images") == sorted(replaced.values()):
+            raise rollout.NotReady(tried["said"])
+        api = turn.api(self.places.scratch, self.places.admin, self.places.root / "nowhere") if replaced else None
+        if api is None:
+            return
+        try:
+            changed = rollout.Cluster(api=api, say=say, pause=self.pause).roll(replaced, clock() + ROLLOUT)
+        except rollout.NotReady as error:
+            self.note(put_back={"images": sorted(replaced.values()), "said": str(error)})
+            raise
+        self.note(put_back=None, **({"rolled": {"at": now(), "objects": changed}} if changed else {}))
 
     # reboot
 

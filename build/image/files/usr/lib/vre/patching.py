@@ -15,7 +15,7 @@ RUNTIME = frozenset({"containerd", "cri-tools", "kubelet", "kubernetes-cni", "ru
 """Packages under running pods: one machine of the cluster takes them at a time. Their pods live on."""
 BASE = frozenset({"amd64-microcode", "dbus", "intel-microcode", "libc6", "systemd"})
 """Packages that everything has loaded or that cannot start anew: only a reboot brings the new one into use."""
-SHOWN = ("containerd", "runc", "kubelet", "kubeadm", "kubernetes-cni", "libc6", "systemd", "vre-machine")
+SHOWN = ("containerd", "runc", "kubelet", "kubeadm", "kubernetes-cni", "libc6", "systemd", "vre-machine", "vre-images")
 """Packages whose versions a person is shown."""
 STALE = timedelta(hours=1)
 """How long a turn lasts without a word of its holder: longer than a reboot, and the end of waiting for a dead one."""
@@ -122,6 +122,15 @@ def behind(policy: str) -> dict[str, str]:
     """
     found = re.findall(POLICY, policy, re.MULTILINE)
     return {name: newest for name, installed, newest in found if installed not in ("(none)", newest)}
+
+
+def follows(old: str, new: str) -> bool:
+    """Say whether a version may come after another by itself: the same, or a higher patch level of the same minor one.
+
+    What has no patch level is followed by itself only.
+    """
+    before, after = ([int(each) for each in re.findall(r"\d+", version)] for version in (old, new))
+    return old == new or (min(len(before), len(after)) > 2 and before[:2] == after[:2] and after > before)
 
 
 def needs_turn(planned: Iterable[Change]) -> bool:

@@ -1,9 +1,10 @@
 """Runs as root on a standing machine: newer container images into the containerd that runs there, pods untouched.
 
-Only the standard library. Reads one argument, as JSON: `names`, each image's full name -> its name with digest, and
-`keep`, names of earlier images that pods may still be made from. An OCI layout as a tar file lies at SENT and holds
-the images that the machine does not have. Can be run again; ends non-zero with what failed, and takes SENT away. The
-label comes last: an image that has it was brought to the end.
+Only the standard library: `containers.py` calls it, and a launch sends it, so that it is there whatever a machine has.
+Reads one argument, as JSON: `names`, each image's full name -> its name with digest; `keep`, names of earlier images
+that pods may still be made from; `sent`, where an OCI layout lies as a tar file with the images that the machine does
+not have. Can be run again; ends non-zero with what failed, and takes the tar file away. The label comes last: an image
+that has it was brought to the end.
 """
 
 import json
@@ -15,8 +16,11 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-SENT = Path("/var/tmp/vre-images.tar")  # noqa: S108 - only the machine's operator can write there as itself
 CONFIG = Path("/etc/containerd/config.toml")
+NOTED = Path("/var/lib/vre/containers.json")
+KEPT = 2
+"""So many of the machine's lists are never cleared away, whoever brings other images: the last, which says what is to
+be there, and the one before, which pods are made from until then."""
 PATIENCE = "30"  # seconds in which a container may end in order, as the kubelet gives the control plane's
 PINNED = "io.cri-containerd.pinned=pinned"  # the kubelet's clean-up leaves these alone: they cannot be pulled again
 
@@ -77,13 +81,25 @@ def behind(
     ]
 
 
-def main(names: Mapping[str, str], keep: Collection[str]) -> None:
+def of_lists() -> set[str]:
+    """Return both names of every image on the machine's last lists (containers.py)."""
+    lists = json.loads(NOTED.read_text())["lists"][-KEPT:] if NOTED.exists() else []
+    return {each for one in lists for reference in one.values() for each in both(reference)}
+
+
+def both(reference: str) -> tuple[str, str]:
+    """Return the two names of an image given as name, tag and digest: by its tag, and by its digest. Pure."""
+    name, _, digest = reference.partition("@")
+    return name, f"{name.rpartition(':')[0]}@{digest}"
+
+
+def main(names: Mapping[str, str], keep: Collection[str], sent: str) -> None:
     """Make room, import, give every image its names, have the control plane started from them."""
-    keep = {*names, *keep, *sandboxes(CONFIG.read_text())}
+    keep = {*names, *keep, *sandboxes(CONFIG.read_text()), *of_lists()}
     for name in unused(listed("images", "images"), listed("containers", "ps", "--all"), keep):
         ctr("images", "remove", "--sync", name)
     say("importing container images")
-    ctr("images", "import", "--local", "--discard-unpacked-layers", str(SENT))
+    ctr("images", "import", "--local", "--discard-unpacked-layers", sent)
     os.sync()  # a name or a container of an image whose files a power cut then leaves empty would stay so
     for name, other in names.items():
         ctr("images", "tag", "--force", name, other)
@@ -96,7 +112,8 @@ def main(names: Mapping[str, str], keep: Collection[str]) -> None:
 
 
 if __name__ == "__main__":
+    task = json.loads(sys.argv[1])
     try:
-        main(**json.loads(sys.argv[1]))
+        main(**task)
     finally:
-        SENT.unlink(missing_ok=True)
+        Path(task["sent"]).unlink(missing_ok=True)
