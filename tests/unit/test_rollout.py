@@ -136,6 +136,19 @@ def test_nothing_changes_before_every_machine_has_the_images() -> None:
     assert api.asked == []
 
 
+def test_a_kubelet_that_has_not_looked_yet_is_waited_for() -> None:
+    api, time = Api(pods("Deployment", "hub", OLD)), Time()
+    api.images.discard(NEW)
+
+    def pause(seconds: float) -> None:
+        time.pause(seconds)
+        if time.now >= Time().now + timedelta(seconds=30):
+            api.images.add(NEW)
+
+    cluster = Cluster(api=cast("turn.Api", api), say=lambda _: None, clock=lambda: time.now, pause=pause)
+    assert cluster.roll({OLD: NEW}, time.now + timedelta(minutes=15)) == ["Deployment jupyter/hub"]
+
+
 @pytest.mark.requirement("H-20")
 def test_what_does_not_get_ready_is_put_back() -> None:
     api = Api(pods("Deployment", "hub", OLD, "settings"), SETTINGS)

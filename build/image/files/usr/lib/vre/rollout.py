@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import turn
@@ -28,6 +28,8 @@ KINDS = {
 OWNER = "vre-patch"
 MARK = "vre/images"
 """The annotation of a pod that starts anew since its settings name another image."""
+SEEN = timedelta(minutes=2)
+"""For the kubelet to say what was just imported: it looks every half minute."""
 TRIES = 5
 Object = dict[str, Any]
 
@@ -59,7 +61,7 @@ class Cluster:
         if not concerned:
             return []
         named = {old for each in concerned for old in names(each, replaced)}
-        self._everywhere({replaced[old] for old in named})
+        self._until_everywhere({replaced[old] for old in named})
         before = self._taken()
         self._take({**{old: replaced.get(new, new) for old, new in before.items()}, **replaced})
         made = f"{self.clock():%Y-%m-%dT%H:%M:%SZ}"
@@ -93,13 +95,22 @@ class Cluster:
                 raise
             return None
 
-    def _everywhere(self, wanted: Collection[str]) -> None:
-        """Raise Waits unless each machine has the images: a pod whose image is not there does not start."""
+    def _until_everywhere(self, wanted: Collection[str]) -> None:
+        """Wait until each machine has the images: a pod whose image is not there does not start. Raises Waits."""
+        deadline = self.clock() + SEEN
+        while lacking := self._lacking(wanted):
+            if self.clock() >= deadline:
+                raise Waits(lacking)
+            self.pause(turn.AGAIN)
+
+    def _lacking(self, wanted: Collection[str]) -> str:
+        """Say which machine lacks what; nothing where none does."""
         for node in self.api.request("GET", "/api/v1/nodes")["items"]:
             there = {name for image in node["status"].get("images") or [] for name in image.get("names") or []}
-            lacking = sorted(each for each in wanted if by_digest(each) not in there)
+            lacking = sorted(each.partition("@")[0] for each in wanted if by_digest(each) not in there)
             if lacking:
-                raise Waits(f"{node['metadata']['name']} lacks {', '.join(each.partition('@')[0] for each in lacking)}")
+                return f"{node['metadata']['name']} lacks {', '.join(lacking)}"
+        return ""
 
     def _taken(self) -> dict[str, str]:
         """Return what stands for what, as it is noted."""
