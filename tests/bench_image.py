@@ -111,7 +111,7 @@ def generic(folder: Path, wanted: Recipe, loader: Path, report: Report) -> Path:
     """
     files = folder / "files"
     modes = {name: mode for name, mode in wanted.modes.items() if name.startswith(GENERIC_FILES)}
-    for source in recipe.laid(wanted.files):
+    for source in recipe.laid(wanted):
         name = str(source.relative_to(wanted.files))
         if source.is_file() and name.startswith(GENERIC_FILES):
             (files / name).parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +119,7 @@ def generic(folder: Path, wanted: Recipe, loader: Path, report: Report) -> Path:
     plain = Recipe(
         suite=wanted.suite,
         packages=GENERIC,
+        boot_files=wanted.boot_files,
         boot=wanted.boot,
         files=files,
         modes=modes,

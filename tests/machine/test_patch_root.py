@@ -124,6 +124,27 @@ def test_what_upgrades_a_machine_is_upgraded_by_itself(root: Root, repository: R
     assert "failure" not in root.state()
 
 
+@pytest.mark.requirement("P-38", "H-21")
+def test_settings_are_upgraded_but_those_that_somebody_changed(
+    root: Root, repository: Repository, tmp_path: Path
+) -> None:
+    present = machine.package(recipe.load())
+    assert present is not None
+    theirs, ours = "etc/security/limits.d/vre.conf", "etc/sysctl.d/90-vre.conf"
+    files = dict(present.files)
+    for name in (theirs, ours):
+        files[name] = tmp_path / name.replace("/", "-")
+        files[name].write_text(f"{present.files[name].read_text()}# mended\n")
+    (root.path / theirs).write_text("# by hand\n")
+    newer = replace(present, version=str(int(root.version("vre-machine").split()[0]) + 1), files=files)
+    repositories.publish([deb.write(newer, tmp_path)], repository.folder / "served", repository.folder / "keys")
+    root(*RUN)
+    assert root.version("vre-machine") == f"{newer.version} installed"
+    assert (root.path / ours).read_text().endswith("# mended\n")
+    assert (root.path / theirs).read_text() == "# by hand\n"
+    assert "failure" not in root.state()
+
+
 @pytest.mark.requirement("P-39")
 def test_another_kernel_than_the_installed_one_wants_a_reboot(root: Root) -> None:
     root(*RUN)

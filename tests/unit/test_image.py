@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from vre.artifacts.store import Store
 from vre.cluster import kubeadm
 from vre.errors import VreError
 from vre.image import bake, boot, disk, recipe, root
+from vre.machine import cloudinit
 
 RECIPE = recipe.load()
 
@@ -101,8 +103,7 @@ def test_cloud_init_writes_accounts_and_files_and_lets_nobody_in_by_password() -
 
 
 def test_no_key_and_no_password_is_laid_into_the_image() -> None:
-    files = [*recipe.laid(RECIPE.files), *recipe.packaged(RECIPE.files)]
-    texts = [path.read_text() for path in files if path.is_file()]
+    texts = [path.read_text() for path in (*recipe.laid(RECIPE), *recipe.packaged(RECIPE))]
     assert texts
     assert not [each for each in texts if re.search(r"PRIVATE KEY|(?i:password|token)\s*[=:]\s*\S{6,}", each)]
 
@@ -111,14 +112,18 @@ def test_what_python_keeps_beside_its_programs_is_not_laid_in(tmp_path: Path) ->
     (tmp_path / "usr/__pycache__").mkdir(parents=True)
     (tmp_path / "usr/__pycache__/patch.cpython-311.pyc").touch()
     (tmp_path / "usr/patch.py").touch()
-    assert recipe.packaged(tmp_path) == [tmp_path / "usr/patch.py"]
+    assert recipe.packaged(replace(RECIPE, files=tmp_path)) == [tmp_path / "usr/patch.py"]
 
 
-def test_what_a_package_brings_is_not_laid_in_and_settings_are_in_no_package() -> None:
-    laid, packaged = recipe.laid(RECIPE.files), recipe.packaged(RECIPE.files)
-    assert {path.relative_to(RECIPE.files).parts[0] for path in laid} == {"efi", "etc"}
-    assert {path.relative_to(RECIPE.files).parts[0] for path in packaged} == {"usr"}
-    assert not [path for path in laid if path.name.startswith("vre-") and path.suffix in {".service", ".timer"}]
+def test_what_a_launch_writes_and_what_starts_a_disk_is_in_no_package() -> None:
+    laid, packaged = (
+        {str(path.relative_to(RECIPE.files)) for path in each}
+        for each in (recipe.laid(RECIPE), recipe.packaged(RECIPE))
+    )
+    assert not laid & packaged
+    assert {"etc/fstab", "etc/hosts", "etc/kernel/cmdline", cloudinit.RESOLVED.lstrip("/")} <= laid
+    assert {"etc/sysctl.d/90-vre.conf", "etc/ssh/sshd_config.d/10-vre.conf", "usr/lib/vre/patch.py"} <= packaged
+    assert not [name for name in laid if name.startswith("usr/")]
 
 
 @pytest.mark.requirement("H-26")
@@ -197,7 +202,7 @@ def test_files_are_laid_in_with_their_modes(tmp_path: Path) -> None:
     modes = {
         str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()
     }
-    wanted = {name: mode for name, mode in RECIPE.modes.items() if not name.startswith("usr/")}
+    wanted = {name: mode for name, mode in RECIPE.modes.items() if not RECIPE.in_package(name)}
     assert {name: mode for name, mode in modes.items() if mode != 0o644} == wanted
     assert (tmp_path / "etc/hosts").read_text() == text("etc/hosts")
 

@@ -14,8 +14,11 @@ from vre import packages
 from vre.artifacts import versions
 from vre.artifacts.containers import Containers
 from vre.artifacts.store import Store
+from vre.clouds import site
+from vre.config import Patches
 from vre.errors import VreError
 from vre.image import recipe
+from vre.machine import cloudinit, patches
 from vre.packages import deb, machine, number, repository
 from vre.packages.deb import Package
 
@@ -130,12 +133,21 @@ def test_what_keeps_machines_patched_is_a_package_that_a_newer_one_replaces(tmp_
         for name in ("patch", "patching", "turn", "tested", "integrity", "containers", "renew", "rollout")
     } <= set(modes)
     assert {"usr/lib/systemd/system/vre-patch.timer", "usr/lib/tmpfiles.d/vre.conf"} <= set(modes)
-    assert [name for name, mode in modes.items() if mode != "-rw-r--r--"] == ["usr/lib/vre/integrity.py"]
+    assert {name for name, mode in modes.items() if "x" in mode} == {"usr/lib/vre/integrity.py"}
+    assert {modes[f"etc/{name}"] for name in ("ssh/sshd_config.d/10-vre.conf", "systemd/system/kubelet.service")} == {
+        "-rw-------"
+    }
+    settings = said("dpkg-deb", "--info", file, "conffiles").splitlines()
+    assert set(settings) == {f"/{name}" for name in modes if name.startswith("etc/")}
+    assert "etc/" not in said("dpkg-deb", "--info", file, "md5sums")
     assert said("dpkg-deb", "--field", file, "Architecture").strip() == "all"
 
 
-def test_it_brings_no_settings_so_none_is_overwritten() -> None:
-    assert {Path(name).parts[0] for name in made(OWN).files} == {"usr"}
+def test_it_brings_no_settings_that_a_launch_writes_or_another_package_has() -> None:
+    assert {Path(name).parts[0] for name in made(OWN).files} == {"usr", "etc"}
+    launched = {*patches.files(Patches(repository="https://a.example"), "", name="a", alone=True, upgrade=True)}
+    launched |= {cloudinit.RESOLVED, site.FIREWALL, "/etc/hosts", "/etc/fstab"}
+    assert not launched & {f"/{name}" for name in made(OWN).files}
 
 
 def test_its_units_are_enabled_once_and_what_runs_is_left_alone(tmp_path: Path) -> None:
@@ -143,9 +155,12 @@ def test_its_units_are_enabled_once_and_what_runs_is_left_alone(tmp_path: Path) 
     package = made(OWN)
     assert set(package.units) == {unit for unit in OWN.enable if unit.startswith("vre-")}
     script = deb.postinst(package)
-    assert "restart" not in script
+    assert {line.split()[-3] for line in script.splitlines() if "restart" in line and "sshd" not in line} == {
+        "systemd-sysctl.service"
+    }
+    assert "then systemctl try-reload-or-restart ssh.service ||" in script
     assert "deb-systemd-invoke start vre-integrity.timer vre-ingress6.path vre-patch.timer >" in script
-    for name in ("deb-systemd-helper", "deb-systemd-invoke", "systemctl", "systemd-tmpfiles"):
+    for name in ("deb-systemd-helper", "deb-systemd-invoke", "sshd", "systemctl", "systemd-tmpfiles"):
         program = tmp_path / name
         program.write_text(
             f'#!/bin/sh\necho "$(basename "$0") $*" >> {tmp_path}/log\n[ "$2$3" != was-enabledoff.timer ]\n'

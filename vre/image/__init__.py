@@ -119,15 +119,11 @@ def _inputs(recipe: Recipe, parts: Parts) -> dict[str, bytes | str]:
 
 
 def _own(recipe: Recipe, ours: Path) -> dict[str, bytes | str]:
-    files = {f"file/{path.relative_to(recipe.files)}": path.read_bytes() for path in _files(recipe.files)}
+    files = {f"file/{path.relative_to(recipe.files)}": path.read_bytes() for path in laid(recipe)}
     rest = repr((recipe.accounts, recipe.folders, recipe.modes, recipe.enable, recipe.mask))
     rest += repr((recipe.overrides, recipe.generators))
     script = Path(importer.__file__).read_bytes()
     return {"recipe": RECIPE, "rest": rest, **files, "packages": ours.name, "importer": script}
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in laid(folder) if path.is_file()]
 
 
 def assemble(folder: Path, recipe: Recipe, parts: Parts, key: str, report: Report) -> None:

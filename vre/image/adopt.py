@@ -38,11 +38,11 @@ def main(identity: str) -> None:
         run("install", "--directory", "--mode", mode, "--owner", owner, "--group", owner, f"/{name}")
     for command in task["overrides"]:
         run(*command)
-    run("systemctl", "daemon-reload")
-    run("systemctl", "stop", *STOPPED)
     say("installing our packages")
     run("dpkg", "--install", *map(str, sorted((HOME / "packages").glob("*.deb"))))
     shutil.rmtree(HOME / "packages")
+    run("systemctl", "daemon-reload")
+    run("systemctl", "stop", *STOPPED)
     say("importing the container images")
     LAYOUT.unlink(missing_ok=True)
     LAYOUT.symlink_to(HOME / "layout")

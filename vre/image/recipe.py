@@ -11,8 +11,8 @@ import yaml
 from vre import paths
 from vre.errors import VreError
 
-PACKAGED = "usr"
-"""The folder of `files` that is the Debian package vre-machine; in the others are settings, which launches write."""
+PROGRAMS, SETTINGS = "usr", "etc"
+"""The folders of `files` that are the Debian package vre-machine, but for settings that are laid once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,9 @@ class Recipe:
     """The base image's parts. `files` is a tree that it gets as it is, `generators` those of systemd that are off.
 
     `boot` are the packages that a disk needs to start, `boot_files` how the names of the files for that begin: neither
-    is for a machine that started from somebody else's image. `overrides` are modes of Debian's own files.
+    is for a machine that started from somebody else's image. `once` is how the names of settings begin that belong to
+    other packages, or are written by launches: they come with the machine, and not with the package vre-machine.
+    `overrides` are modes of Debian's own files.
     """
 
     suite: str
@@ -48,6 +50,7 @@ class Recipe:
     files: Path
     boot: tuple[str, ...] = ()
     boot_files: tuple[str, ...] = ()
+    once: tuple[str, ...] = ()
     programs: Mapping[str, Programs] = field(default_factory=dict)
     accounts: tuple[str, ...] = ()
     folders: Mapping[str, Folder] = field(default_factory=dict)
@@ -60,6 +63,11 @@ class Recipe:
     def mode(self, name: str) -> int:
         """Return the mode that one of `files` has on a machine."""
         return self.modes.get(name, 0o755 if os.access(self.files / name, os.X_OK) else 0o644)
+
+    def in_package(self, name: str) -> bool:
+        """Say whether one of `files` reaches machines as a part of the package vre-machine."""
+        top = name.partition("/")[0]
+        return top == PROGRAMS or (top == SETTINGS and not name.startswith((*self.once, *self.boot_files)))
 
 
 def load(folder: Path | None = None) -> Recipe:
@@ -76,19 +84,19 @@ def load(folder: Path | None = None) -> Recipe:
     return recipe
 
 
-def laid(files: Path) -> list[Path]:
-    """Return files and folders that are laid into the image, in order."""
-    return [path for path in _ours(files) if path.relative_to(files).parts[0] != PACKAGED]
+def laid(recipe: Recipe) -> list[Path]:
+    """Return the files that are laid into the image, in order."""
+    return [path for path in _ours(recipe.files) if not recipe.in_package(str(path.relative_to(recipe.files)))]
 
 
-def packaged(files: Path) -> list[Path]:
+def packaged(recipe: Recipe) -> list[Path]:
     """Return the files that reach machines as a package, in order."""
-    return [path for path in _ours(files) if path.relative_to(files).parts[0] == PACKAGED and path.is_file()]
+    return [path for path in _ours(recipe.files) if recipe.in_package(str(path.relative_to(recipe.files)))]
 
 
 def _ours(files: Path) -> list[Path]:
-    """Return all there is but what Python keeps beside its programs."""
-    return sorted(path for path in files.rglob("*") if "__pycache__" not in path.parts)
+    """Return every file but what Python keeps beside its programs."""
+    return sorted(path for path in files.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
 
 
 def _recipe(table: Mapping[str, Any], files: Path) -> Recipe:
@@ -97,6 +105,7 @@ def _recipe(table: Mapping[str, Any], files: Path) -> Recipe:
         packages=tuple(table["packages"]),
         boot=tuple(table.get("boot", ())),
         boot_files=tuple(table.get("boot-files", ())),
+        once=tuple(table.get("once", ())),
         files=files,
         programs={
             name: Programs(folder=entry["folder"], only=tuple(entry.get("only", ())), package=entry.get("package", ""))

@@ -68,13 +68,11 @@ def fill(root: Path, recipe: Recipe, packages: Path | None, report: Report) -> N
 
 
 def lay(root: Path, recipe: Recipe) -> None:
-    """Copy the settings as they are, owned by root, with the modes that the recipe names."""
-    for source in laid(recipe.files):
+    """Copy what is in no package as it is, owned by root, with the modes that the recipe names."""
+    for source in laid(recipe):
         name = str(source.relative_to(recipe.files))
         target = root / name
-        if source.is_dir():
-            target.mkdir(exist_ok=True)
-            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
         shutil.copyfile(source, target)
         target.chmod(recipe.mode(name))

@@ -65,12 +65,15 @@ def write(package: Package, folder: Path) -> Path:
     notice.parent.mkdir(parents=True)
     notice.write_text(LICENCE.format(f"at {package.homepage}" if package.homepage else "what is in it"))
     sums = {path: path.read_bytes() for path in sorted(tree.rglob("*")) if path.is_file()}
+    settings = [path for path in sums if path.relative_to(tree).parts[0] == "etc"]
     control = tree / "DEBIAN"
     control.mkdir()
     (control / "control").write_text(about(package, sum(map(len, sums.values()))))
     # By these `dpkg --verify` tells a changed file; the format knows no better sums.
-    lines = (f"{_md5(content)}  {path.relative_to(tree)}\n" for path, content in sums.items())
+    lines = (f"{_md5(content)}  {path.relative_to(tree)}\n" for path, content in sums.items() if path not in settings)
     (control / "md5sums").write_text("".join(lines))
+    if settings:  # what somebody changed there an upgrade leaves as it is (Debian policy, 10.7)
+        (control / "conffiles").write_text("".join(f"/{path.relative_to(tree)}\n" for path in settings))
     if script := postinst(package):
         (control / "postinst").write_text(script)
     _settle(tree, package)

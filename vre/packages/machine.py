@@ -1,6 +1,6 @@
 """vre-machine: what of ours runs on machines, as a Debian package, so that a mended one reaches those that stand.
 
-Settings below /etc are no part of it: launches write there, and so may whoever runs a machine.
+Settings below /etc are part of it as dpkg's configuration files: an upgrade changes those that nobody changed by hand.
 """
 
 import hashlib
@@ -20,6 +20,8 @@ STARTED = (".path", ".timer")
 """Kinds of units that begin at once where they are new. What runs is left alone: the upgrade itself is among it."""
 AFTER = """systemctl daemon-reload
     systemd-tmpfiles --create /usr/lib/tmpfiles.d/vre.conf
+    systemctl restart systemd-sysctl.service || true
+    if sshd -t; then systemctl try-reload-or-restart ssh.service || true; fi
     deb-systemd-invoke start {} > /dev/null || true"""
 
 
@@ -53,7 +55,7 @@ def contents(package: Package) -> Mapping[str, bytes]:
 
 
 def _package(recipe: Recipe) -> Package:
-    files = {str(path.relative_to(recipe.files)): path for path in recipes.packaged(recipe.files)}
+    files = {str(path.relative_to(recipe.files)): path for path in recipes.packaged(recipe)}
     units = tuple(unit for unit in recipe.enable if f"{UNITS}/{unit}" in files)
     return Package(
         name=NAME,
