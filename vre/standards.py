@@ -68,6 +68,8 @@ ROWS: dict[str, Sequence[Row]] = {
 """Rules that a test of their own holds."""
 OTHERS: Sequence[Row] = (
     ("Pod Security Standards", "`restricted` in every namespace but those of the machine's own pods", RESTRICTED),
+    ("Lynis", "85 points or more; USBGuard is not asked for: machines have no USB bus",
+     "tests/machine/test_host.py::test_lynis_finds_it_hardened"),
     ("ssh-audit", "nothing weak; one key exchange that quantum computers may break",
      "tests/machine/test_host.py::test_sshd_offers_nothing_weak"),
     ("SPDX 2.3", "each release has a bill of materials that is valid",

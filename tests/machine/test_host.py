@@ -155,8 +155,10 @@ def test_a_changed_program_is_found_and_an_untouched_machine_is_not_accused(shel
 @pytest.mark.drill
 @pytest.mark.requirement("H-21", "C-19")
 def test_lynis_finds_it_hardened(shell: Shell, lynis: Path) -> None:
+    """Lynis asks for USBGuard, which guards a bus that machines do not have. All else that it asks for counts."""
     with shell.client.open_sftp() as session:
         session.put(str(lynis), "/home/vre/lynis.deb")
+    shell("test ! -e /sys/bus/usb/devices && mkdir /etc/lynis && echo skip-test=USB-3000 > /etc/lynis/custom.prf")
     shell("dpkg-deb --extract /home/vre/lynis.deb / && lynis audit system --quick --no-colors > /dev/null")
     report = shell("cat /var/log/lynis-report.dat")
     found = re.search(r"^hardening_index=(\d+)$", report, re.MULTILINE)
