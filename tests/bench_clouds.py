@@ -51,8 +51,8 @@ class Measured:
 
     def within(self, nothing: float) -> bool:
         """Say whether the limits hold, beside the time of an empty program."""
-        found = (self.preview, self.machine, self.whole, self.growth, self.memory, self.most)
-        limits = (PREVIEW_LIMIT * nothing, MACHINE_LIMIT, MACHINE_LIMIT, EVEN_LIMIT, MEMORY_LIMIT, MEMORY_LIMIT)
+        found = (self.preview, self.machine, self.growth, self.memory, self.most)
+        limits = (PREVIEW_LIMIT * nothing, MACHINE_LIMIT, EVEN_LIMIT, MEMORY_LIMIT, MEMORY_LIMIT)
         return all(map(le, found, limits))
 
 
@@ -106,7 +106,7 @@ def page(found: Mapping[str, Measured], nothing: float, *, when: str) -> str:
         for cloud, each in found.items()
     )
     per, weight = f"*{MACHINE_LIMIT * 1000:.0f} ms*", f"*{MEMORY_LIMIT / 1024:.0f} MiB*"
-    most = f"| *at most* | | *{PREVIEW_LIMIT:g}* | {per} | *{EVEN_LIMIT:g}* | {per} | {weight} | {weight} |"
+    most = f"| *at most* | | *{PREVIEW_LIMIT:g}* | {per} | *{EVEN_LIMIT:g}* | | {weight} | {weight} |"
     return f"""# Benchmarks on simulated clouds
 
 Written by `make bench` on {when}. An empty Pulumi Python program without changes took {nothing:.1f} s in the same run.
@@ -119,7 +119,7 @@ The clouds' plugins are simulated in Python, and their time is part of a preview
 Code is the processor's time for one worker more, between {MACHINES[0]} and {MACHINES[3]}. "Own code" is what reads the
 settings, plans, declares network, firewalls, disks and machines, and writes each machine's own firewall and first boot,
 with the SDK's constructors, less what Pulumi makes of each resource. "All code" is everything in the program: Pulumi,
-what is sent, and the stand-in for the engine, which runs in it, too. "Growth" compares what one costs in our own code
+what is sent, and the stand-in for the engine, which runs in it, too; it has no limit, since most of it is not ours. "Growth" compares what one costs in our own code
 between {MACHINES[2]} and {MACHINES[3]} with what one costs between {MACHINES[0]} and {MACHINES[2]}; 1 is a straight
 line. Memory is the program's most, with {MACHINES[0]} worker and with {MACHINES[3]}, the stand-in's part included.
 
