@@ -119,9 +119,10 @@ The clouds' plugins are simulated in Python, and their time is part of a preview
 Code is the processor's time for one worker more, between {MACHINES[0]} and {MACHINES[3]}. "Own code" is what reads the
 settings, plans, declares network, firewalls, disks and machines, and writes each machine's own firewall and first boot,
 with the SDK's constructors, less what Pulumi makes of each resource. "All code" is everything in the program: Pulumi,
-what is sent, and the stand-in for the engine, which runs in it, too; it has no limit, since most of it is not ours. "Growth" compares what one costs in our own code
-between {MACHINES[2]} and {MACHINES[3]} with what one costs between {MACHINES[0]} and {MACHINES[2]}; 1 is a straight
-line. Memory is the program's most, with {MACHINES[0]} worker and with {MACHINES[3]}, the stand-in's part included.
+what is sent, and the stand-in for the engine, which runs in it, too; most of that is not ours, so it has no limit.
+"Growth" compares what one costs in our own code between {MACHINES[2]} and {MACHINES[3]} with what one costs between
+{MACHINES[0]} and {MACHINES[2]}; 1 is a straight line. Memory is the program's most, with {MACHINES[0]} worker and with
+{MACHINES[3]}, the stand-in's part included.
 
 OpenStack is not measured: its simulation stands on a real keystone and neutron, whose time would be most of it.
 """
