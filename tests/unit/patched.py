@@ -14,6 +14,7 @@ import patch
 import patching
 import pytest
 import turn
+from alone import alone
 
 RUNTIME = "Inst containerd [1] (2 Debian:13/stable [amd64])\n"
 KERNEL = "NEEDRESTART-KCUR: a\nNEEDRESTART-KEXP: b\nNEEDRESTART-KSTA: 3\n"
@@ -134,7 +135,7 @@ class Machine:
     def run(self) -> int:
         """Run with the disposition of signals left alone."""
         places = patch.Places(root=self.root)
-        with patch.alone(places):
+        with alone(places.scratch):
             return patch.Patch(places).run()
 
     @property

@@ -23,6 +23,7 @@ from typing import Any
 import patching
 import renew
 import tested
+from alone import alone
 
 NAME = "vre-images"
 LAYOUT = '{"imageLayoutVersion":"1.0.0"}'
@@ -55,6 +56,7 @@ class Places:
                 "noted": "var/lib/vre/containers.json",
                 "sources": "etc/apt/sources.list.d/vre.sources",
                 "scratch": "var/cache/vre",
+                "running": "run/vre",
             }[name]
         )
 
@@ -274,10 +276,11 @@ def main(root: Path = Path("/")) -> int:
     """Take the newest list, and what it names: for a machine that came to a cluster whose pods are made from that."""
     places = Places(root=root)
     try:
-        if places.sources.exists():
-            for words in (("update",), ("--yes", "--only-upgrade", "install", NAME)):
-                tested.run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", *words)
-        settle(places, lambda text: print(text, flush=True))
+        with alone(places.running):
+            if places.sources.exists():
+                for words in (("update",), ("--yes", "--only-upgrade", "install", NAME)):
+                    tested.run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", *words)
+            settle(places, lambda text: print(text, flush=True))
     except (Unfit, tested.Untrusted) as error:
         print(f"newer container images: {error}", file=sys.stderr)
         return 1

@@ -6,7 +6,6 @@ standard library only. Ends with 1 when something failed; the machine then stays
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shlex
@@ -16,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +26,7 @@ import containers
 import patching
 import rollout
 import turn
+from alone import alone
 
 APT = (
     *("apt-get", "--quiet", "--yes", "-oDPkg::Lock::Timeout=600", "-oAcquire::Retries=3", "-oAPT::Color=0"),
@@ -462,19 +462,10 @@ def _lines(path: Path) -> list[str]:
     return sorted(set(path.read_text().split())) if path.exists() else []
 
 
-@contextlib.contextmanager
-def alone(places: Places) -> Iterator[None]:
-    """Wait until no other run is on its way."""
-    places.scratch.mkdir(parents=True, exist_ok=True)
-    with (places.scratch / "patch.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def main(root: Path = Path("/")) -> int:
     """Run once."""
     places = Places(root=root)
-    with alone(places):
+    with alone(places.scratch):
         patch = Patch(places)
         signal.signal(signal.SIGTERM, patch.end)
         return patch.run()
