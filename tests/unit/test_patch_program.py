@@ -5,11 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import containers
 import patch
 import pytest
+import rollout
 
 from tests.unit import patched
 from tests.unit.patched import KERNEL, RUNTIME, Cluster, Machine, server, upgraded, worker
@@ -306,3 +309,84 @@ def test_in_the_middle_of_a_command_it_does_not_end(machine: Machine) -> None:
     with pytest.raises(SystemExit):
         made.end(15, None)
     assert machine.did("needrestart")
+
+
+# container images
+
+
+def cluster_of_its_own(machine: Machine, monkeypatch: pytest.MonkeyPatch, roll: Callable[..., list[str]]) -> None:
+    """Let it be the control machine, with an image that stands for a former one."""
+    for place in ("own_api", "admin"):
+        machine.write(
+            str(getattr(patch.Places(root=machine.root), place).relative_to(machine.root)), "server: http://a\n"
+        )
+    monkeypatch.setattr(containers, "settle", lambda *_: True)
+    monkeypatch.setattr(containers, "standing", lambda _: {"old": "new"})
+    monkeypatch.setattr(rollout.Cluster, "roll", lambda _, replaced, deadline: roll(replaced))
+
+
+@pytest.mark.requirement("P-40")
+def test_newer_container_images_are_taken_and_what_was_changed_is_noted(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster_of_its_own(machine, monkeypatch, lambda replaced: [f"Deployment {replaced['old']}"])
+    assert machine.run() == 0
+    assert machine.state["rolled"]["objects"] == ["Deployment new"]
+    assert machine.state["renewed"]
+
+
+def test_a_machine_that_is_no_control_machine_changes_no_object(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster_of_its_own(machine, monkeypatch, lambda _: pytest.fail("it did"))
+    (machine.root / "etc/kubernetes/manifests/kube-apiserver.yaml").unlink()
+    assert machine.run() == 0
+    assert machine.state["renewed"]
+
+
+def test_what_another_machine_lacks_is_waited_for(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def roll(_: object) -> list[str]:
+        raise rollout.Waits("two lacks hub")
+
+    cluster_of_its_own(machine, monkeypatch, roll)
+    assert machine.run() == 0
+    assert machine.state["waits"] == "two lacks hub"
+    assert machine.did("systemd-run", "--unit=vre-patch-again", "2026-11-21 19:00:00 UTC")
+
+
+@pytest.mark.requirement("P-39", "H-20")
+def test_a_container_image_keeps_no_kernel_away(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def settle(*_: object) -> bool:
+        raise containers.Unfit("404 Not Found")
+
+    machine.write("needrestart", KERNEL)
+    monkeypatch.setattr(containers, "settle", settle)
+    assert machine.run() == 1
+    assert machine.did("systemctl", "reboot")
+    assert machine.state["failure"]["said"] == "404 Not Found"
+
+
+@pytest.mark.requirement("H-20")
+def test_what_did_not_get_ready_is_not_tried_again_until_there_is_something_newer(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[object] = []
+
+    def roll(replaced: object) -> list[str]:
+        tried.append(replaced)
+        raise rollout.NotReady("Deployment jupyter/hub; the former images are back")
+
+    cluster_of_its_own(machine, monkeypatch, roll)
+    for _ in range(2):
+        assert machine.run() == 1
+        assert "jupyter/hub" in machine.state["failure"]["said"]
+    assert len(tried) == 1
+    monkeypatch.setattr(containers, "standing", lambda _: {"old": "newest"})
+    assert machine.run() == 1
+    assert len(tried) == 2
+
+
+def test_without_a_mirror_no_container_image_is_asked_for(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.settings(upgrade=False)
+    monkeypatch.setattr(containers, "settle", lambda *_: pytest.fail("it was"))
+    assert machine.run() == 0
