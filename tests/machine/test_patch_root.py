@@ -14,10 +14,10 @@ from vre import packages
 from vre.artifacts.sandbox import inside
 from vre.artifacts.store import Store
 from vre.errors import VreError
-from vre.image import check, recipe
+from vre.image import bake, check, recipe
 from vre.image import root as roots
 from vre.machine import nftables, patches
-from vre.packages import deb, machine
+from vre.packages import containers, deb, machine
 from vre.packages import repository as repositories
 from vre.progress import silent
 
@@ -63,6 +63,7 @@ def root(repository: Repository) -> Iterator[Root]:
         for listed in ((path / "etc/apt/sources.list"), *(path / "etc/apt/sources.list.d").iterdir()):
             listed.unlink(missing_ok=True)
         made = Root(path)
+        made.write(bake.NAMES, (path / containers.LIST).read_text())  # the images themselves are not in this root
         for name, text in repository.files().items():
             made.write(name, text)
         # The kernel that runs here is not the root's: a reboot is always wanted, and must not be tried.
