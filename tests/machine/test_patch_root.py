@@ -1,6 +1,9 @@
 """The daily upgrade with the real apt and dpkg of the image, in its root as it is built: no machine, so in seconds."""
 
+import hashlib
 import json
+import shutil
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +14,17 @@ import pytest
 from tests.machine.archive import Archive
 from tests.machine.repository import Repository, serving
 from vre import packages
+from vre.artifacts.containers import Containers
 from vre.artifacts.sandbox import inside
 from vre.artifacts.store import Store
 from vre.errors import VreError
-from vre.image import bake, check, recipe
+from vre.image import bake, check, importer, recipe
 from vre.image import root as roots
 from vre.machine import nftables, patches
 from vre.packages import containers, deb, machine
 from vre.packages import repository as repositories
 from vre.progress import silent
+from vre.provider import images
 
 RUN = ["python3", "-B", "/usr/lib/vre/patch.py"]
 
@@ -144,6 +149,108 @@ def test_settings_are_upgraded_but_those_that_somebody_changed(
     assert (root.path / ours).read_text().endswith("# mended\n")
     assert (root.path / theirs).read_text() == "# by hand\n"
     assert "failure" not in root.state()
+
+
+# container images; containerd does not run in this root, so what asks it is told what it would say
+
+CTR = """#!/bin/sh
+case "$*" in
+    *"images ls") cat /usr/local/lib/there ;;
+    *"images import"*) for last; do :; done; cp "$last" /var/imported.tar ;;
+esac
+"""
+CRICTL = """#!/bin/sh
+echo '{"images": [], "containers": []}'
+"""
+
+
+@pytest.fixture
+def containerd(root: Root) -> dict[str, str]:
+    """Stand in for it; return what it has: short name -> reference."""
+    there: dict[str, str] = json.loads((root.path / containers.LIST).read_text())
+    lines = ["REF TYPE DIGEST SIZE PLATFORMS LABELS"]
+    for each in there.values():
+        name, _, digest = each.partition("@")
+        for called in (name, f"{name.rpartition(':')[0]}@{digest}"):
+            lines.append(f"{called} type {digest} 1 MiB linux/amd64 {importer.PINNED}")
+    root.write("/usr/local/lib/there", "\n".join(lines))
+    for name, text in (("ctr", CTR), ("crictl", CRICTL)):
+        root.write(f"/usr/local/bin/{name}", text)
+        (root.path / "usr/local/bin" / name).chmod(0o755)
+    return there
+
+
+def layout(folder: Path, there: dict[str, str], content: str) -> Containers:
+    """Return what is there, with one image that is another: a layer of some bytes."""
+    blobs = folder / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    made = {}
+    for kind, text in (("config", "{}"), ("layer", content)):
+        made[kind] = hashlib.sha256(text.encode()).hexdigest()
+        (blobs / made[kind]).write_text(text)
+    about = {kind: {"digest": f"sha256:{name}", "size": (blobs / name).stat().st_size} for kind, name in made.items()}
+    manifest = json.dumps({"config": about["config"], "layers": [about["layer"]]})
+    name = hashlib.sha256(manifest.encode()).hexdigest()
+    (blobs / name).write_text(manifest)
+    digests = {short: each.partition("@")[2] for short, each in there.items()} | {"traefik": f"sha256:{name}"}
+    names = {short: each.partition("@")[0] for short, each in there.items()}
+    return Containers(layout=folder, names=names, digests=digests, key=content)
+
+
+def publish(repository: Repository, made: Containers, folder: Path, version: str) -> list[str]:
+    """Publish the list, and what its other image is made of; return the blobs' names."""
+    folder.mkdir()
+    package = containers.write(made, folder, version)
+    served = repository.folder / "served"
+    (served / containers.BLOBS).mkdir(exist_ok=True)
+    blobs = sorted((made.layout / "blobs" / "sha256").iterdir())
+    for blob in blobs:
+        shutil.copyfile(blob, served / containers.BLOBS / blob.name)
+    repositories.publish([package], served, repository.folder / "keys")
+    return [blob.name for blob in blobs]
+
+
+@pytest.mark.requirement("P-40", "P-70")
+def test_newer_container_images_are_fetched_as_apts_own_account_and_each_is_what_its_name_says(
+    root: Root, repository: Repository, containerd: dict[str, str], tmp_path: Path
+) -> None:
+    version = containers.version()
+    first = layout(tmp_path / "first", containerd, "first")
+    names = publish(repository, first, tmp_path / "1", f"{version}+1")
+    root(*RUN)
+    assert root.version(containers.NAME) == f"{version}+1 installed"
+    assert root.state()["renewed"]
+    account = int(root("id", "-u", nftables.PACKAGE_USER))
+    assert {repository.askers[f"/{containers.BLOBS}/{name}"] for name in names} == {account}
+    with tarfile.open(root.path / "var/imported.tar") as tar:
+        assert {name for name in tar.getnames() if name.startswith("blobs/")} == {
+            f"blobs/sha256/{each}" for each in names
+        }
+    # The server alone cannot give a machine anything else.
+    (root.path / "var/imported.tar").unlink()
+    second = layout(tmp_path / "second", containerd, "second")
+    publish(repository, second, tmp_path / "2", f"{version}+2")
+    [layer] = [
+        each for each in (repository.folder / "served" / containers.BLOBS).iterdir() if each.read_bytes() == b"second"
+    ]
+    layer.write_text("spoilt")
+    with pytest.raises(VreError):
+        root(*RUN)
+    assert "another file than its name says" in root.state()["failure"]["said"]
+    assert not (root.path / "var/imported.tar").exists()
+    layer.write_text("second")
+    root(*RUN)
+    assert "failure" not in root.state()
+    assert (root.path / "var/imported.tar").exists()
+    # A machine that joins a cluster does not wait for its next day.
+    (root.path / "var/imported.tar").unlink()
+    publish(repository, layout(tmp_path / "third", containerd, "third"), tmp_path / "3", f"{version}+3")
+    assert "fetching localhost/vre/traefik" in root("sh", "-c", images.NEWEST)
+    assert root.version(containers.NAME) == f"{version}+3 installed"
+    assert (root.path / "var/imported.tar").exists()
+
+
+# what can go wrong, and when a machine reboots
 
 
 @pytest.mark.requirement("P-39")
