@@ -52,8 +52,9 @@ def fill(root: Path, recipe: Recipe, packages: Path | None, report: Report) -> N
         _folder(root, name, folder.mode, folder.owner)
     for command in overrides(recipe):
         inside(root, command)
-    inside(root, ["systemctl", "enable", *recipe.enable])
-    inside(root, ["systemctl", "mask", *recipe.mask])
+    for task, units in (("enable", recipe.enable), ("mask", recipe.mask)):
+        if units:
+            inside(root, ["systemctl", task, *units])
     for generator in recipe.generators:
         _off(root / "etc/systemd/system-generators" / generator)
     debian.compile_python(root, ["/usr/lib/python3", "/usr/lib/python3.*"])
