@@ -32,7 +32,8 @@ def archive(tmp_path: Path) -> Path:
     (programs / "kubelet_1-1_amd64.deb").write_text("package")
     recipe = Recipe(
         suite="trixie", packages=("containerd",), files=files, boot_files=("etc/fstab", "etc/cloud/"),
-        programs={"kubernetes": Programs(folder="usr/bin")}, accounts=("etcd",), enable=("kubelet.service",),
+        once=("etc/sysctl.d/",), programs={"kubernetes": Programs(folder="usr/bin")},
+        accounts=("etcd",), enable=("kubelet.service",),
         folders={"var/lib/etcd": Folder(mode=0o700, owner="etcd")},
     )  # fmt: skip
     containers = Containers(layout=layout, names=CONTAINERS, digests={"pause": "sha256:00"}, key="k")
@@ -66,8 +67,8 @@ def test_the_same_inputs_give_the_same_bytes(archive: Path, tmp_path: Path) -> N
     again = tmp_path / "again"
     again.mkdir()
     files, programs = tmp_path / "files", tmp_path / "programs"
-    recipe = replace(load(), files=files, boot_files=("etc/fstab", "etc/cloud/"), modes={}, overrides={},
-                     accounts=("etcd",), enable=("kubelet.service",),
+    recipe = replace(load(), files=files, boot_files=("etc/fstab", "etc/cloud/"), once=("etc/sysctl.d/",),
+                     modes={}, overrides={}, accounts=("etcd",), enable=("kubelet.service",),
                      folders={"var/lib/etcd": Folder(mode=0o700, owner="etcd")},
                      programs={"kubernetes": Programs(folder="usr/bin")})  # fmt: skip
     containers = Containers(layout=tmp_path / "layout", names=CONTAINERS, digests={"pause": "sha256:00"}, key="k")

@@ -19,7 +19,7 @@ def packages(
         Path | None, typer.Option(help="Build nothing: announce the moment of Debian's archive of a tested release")
     ] = None,
 ) -> None:
-    """Build our programs' packages and container images into a signed repository"""
+    """Publish programs and container images, signed"""
     from vre import packages as built
     from vre import paths
     from vre.artifacts import containers as container_images
