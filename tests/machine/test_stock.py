@@ -24,7 +24,7 @@ from vre.provider.handler import Context
 from vre.provider.software import Software
 
 pytestmark = pytest.mark.drill
-PLAIN = ("openssh-server", "sudo", "ca-certificates", "debian-archive-keyring", "systemd-resolved")
+PLAIN = ("openssh-server", "sudo", "iproute2", "ca-certificates", "debian-archive-keyring", "systemd-resolved")
 """What Debian's cloud images have beside what starts them."""
 
 
