@@ -39,7 +39,9 @@ def main(identity: str) -> None:
     for command in task["overrides"]:
         run(*command)
     say("installing our packages")
-    run("dpkg", "--install", *map(str, sorted((HOME / "packages").glob("*.deb"))))
+    # The kubelet's unit is in vre-machine; the kubelet's own package starts it anew where it runs.
+    for packages in ("vre-machine_*.deb", "*.deb"):
+        run("dpkg", "--install", "--skip-same-version", *map(str, sorted((HOME / "packages").glob(packages))))
     shutil.rmtree(HOME / "packages")
     run("systemctl", "daemon-reload")
     run("systemctl", "stop", *STOPPED)
