@@ -113,7 +113,7 @@ def generic(folder: Path, wanted: Recipe, loader: Path, report: Report) -> Path:
     modes = {name: mode for name, mode in wanted.modes.items() if name.startswith(GENERIC_FILES)}
     for source in recipe.laid(wanted):
         name = str(source.relative_to(wanted.files))
-        if source.is_file() and name.startswith(GENERIC_FILES):
+        if name.startswith(GENERIC_FILES):
             (files / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, files / name)
     plain = Recipe(

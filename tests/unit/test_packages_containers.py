@@ -52,7 +52,7 @@ def test_a_list_is_published_with_all_that_its_images_are_made_of(tmp_path: Path
     made, target = layout(tmp_path / "one", hub="a", proxy="a"), tmp_path / "target"
     [package] = publish(made, target, tmp_path / "work")
     assert package.name == f"vre-images_{containers.version()}_all.deb"
-    assert containers.published(target) == [(containers.version(), containers.references(made))]
+    assert containers.published(target) == [(containers.version(), made.references)]
     assert blobs(target) == {file.name for file in (made.layout / "blobs" / "sha256").iterdir()}
     assert all(hashlib.sha256((target / "blobs" / each).read_bytes()).hexdigest() == each for each in blobs(target))
     listed = run(["apt-ftparchive", "packages", "."], cwd=target)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
+import renew
 import rollout
 import turn
 from rollout import Cluster, NotReady, Waits
@@ -46,7 +47,7 @@ class Api:
         if method != "GET":
             self.asked.append(f"{method} {path.rpartition('/')[2]}")
         if path == "/api/v1/nodes":
-            names = [rollout.by_digest(each) for each in self.images]
+            names = [renew.both(each)[1] for each in self.images]
             return {"items": [{"metadata": {"name": "one"}, "status": {"images": [{"names": names}]}}]}
         if path == rollout.SPACE and method == "GET":
             return {"items": [each for place, each in self.kept.items() if place.startswith(f"{path}/")]}

@@ -46,6 +46,11 @@ class Containers:
     digests: Mapping[str, str]  # kube-proxy -> sha256:...
     key: str
 
+    @property
+    def references(self) -> dict[str, str]:
+        """Short name -> full name with digest, as pods name the image."""
+        return {short: f"{name}@{self.digests[short]}" for short, name in self.names.items()}
+
 
 Programs = Callable[[], Mapping[str, Path]]
 

@@ -37,11 +37,10 @@ def bake(root: Path, containers: Containers, report: Report) -> dict[str, str]:
     for name in VOLATILE:
         shutil.rmtree(root / HOME / name, ignore_errors=True)
     settle(root / HOME)
-    references = {short: f"{name}@{containers.digests[short]}" for short, name in containers.names.items()}
     target = root / NAMES
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(listing(references))
-    return references
+    target.write_text(listing(containers.references))
+    return containers.references
 
 
 def settle(home: Path) -> None:

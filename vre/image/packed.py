@@ -29,11 +29,10 @@ def pack(folder: Path, recipe: Recipe, packages: Path, containers: Containers, r
     shutil.copytree(containers.layout, home / "layout", copy_function=_link)
     for script in (SCRIPT, Path(importer.__file__)):
         shutil.copyfile(script, home / script.name)
-    references = {short: f"{name}@{containers.digests[short]}" for short, name in containers.names.items()}
     (home / "task.json").write_text(json.dumps(task(recipe, containers), indent=1, sort_keys=True))
     (tree / bake.NAMES).parent.mkdir(parents=True)
     for place in (tree / bake.NAMES, folder / Path(bake.NAMES).name):
-        place.write_text(bake.listing(references))
+        place.write_text(bake.listing(containers.references))
     (folder / "packages.json").write_text(listing.text(""))  # Debian's packages are the machine's own
     owner = ["--owner=0", "--group=0", "--numeric-owner", "--sort=name", "--mtime=@0"]
     run(["tar", "--create", "--zstd", *owner, "--directory", tree, "--file", folder / TAR, "."], timeout=1800)

@@ -34,15 +34,10 @@ def version() -> str:
     return f"{stated().number}+{moment}" if moment else str(stated().number)
 
 
-def references(made: Containers) -> dict[str, str]:
-    """Return short name -> name, tag and digest of every image. Pure."""
-    return {short: f"{name}@{made.digests[short]}" for short, name in sorted(made.names.items())}
-
-
 def write(made: Containers, folder: Path, named: str | None = None) -> Path:
     """Write the package into `folder`, in the version `named` where it is not the usual one."""
     listed = folder / "listed.json"
-    listed.write_text(json.dumps(references(made), indent=1, sort_keys=True) + "\n")
+    listed.write_text(json.dumps(made.references, indent=1, sort_keys=True) + "\n")
     package = Package(
         name=NAME,
         version=named or version(),
@@ -63,7 +58,7 @@ def publish(made: Containers, target: Path, folder: Path) -> list[Path]:
     other images, built on another day: then the version says when they were published.
     """
     lists = published(target)
-    if lists and lists[-1][1] == references(made):
+    if lists and lists[-1][1] == made.references:
         return []
     newest = lists[-1][0] if lists else ""
     named = version()

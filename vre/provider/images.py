@@ -51,10 +51,10 @@ class Images(Handler):
 
         Pods of a cluster that stands may be made from newer ones of the repository: those are fetched at once.
         """
-        made = self._ensure(context, inputs, {})
         with wait(Connection.read(inputs["connection"]), context, timeout=300) as shell:
+            self._ensure(context, shell, inputs, {})
             self._run(context, shell, ["sh", "-c", NEWEST])
-        return str(inputs["machine"]), made
+        return str(inputs["machine"]), dict(inputs)
 
     def read(self, context: Context, resource_id: str, state: Props) -> Found | None:
         """Look which images are there; those that are not are left out, so that `up` brings them again."""
@@ -70,23 +70,22 @@ class Images(Handler):
 
     def update(self, context: Context, resource_id: str, state: Props, inputs: Props) -> Props:
         """Bring what is new; what it replaces goes with the next change, once no container is made from it."""
-        return self._ensure(context, inputs, state["images"])
+        with wait(Connection.read(inputs["connection"]), context, timeout=300) as shell:
+            self._ensure(context, shell, inputs, state["images"])
+        return dict(inputs)
 
     def delete(self, context: Context, resource_id: str, state: Props) -> None:
         """They end with their machine."""
 
-    def _ensure(self, context: Context, inputs: Props, before: Mapping[str, str]) -> Props:
-        wanted = digests(inputs["images"])
-        with wait(Connection.read(inputs["connection"]), context, timeout=300) as shell:
-            newer = superseded(shell.run(["sh", "-c", FORMER], sudo=True))
-            names = {name: digest for name, digest in wanted.items() if digest not in newer}
-            new = missing(names, there(shell))
-            if new:
-                context.report(f"{len(new)} container images are new")
-                self._send(context, shell, Path(inputs["layout"]), new)
-                task = {"names": others(names), "keep": kept(digests(before)), "sent": SENT}
-                self._run(context, shell, ["python3", "-", json.dumps(task)], (project() / RENEW).read_text())
-        return dict(inputs)
+    def _ensure(self, context: Context, shell: Shell, inputs: Props, before: Mapping[str, str]) -> None:
+        newer = superseded(shell.run(["sh", "-c", FORMER], sudo=True))
+        names = {name: digest for name, digest in digests(inputs["images"]).items() if digest not in newer}
+        new = missing(names, there(shell))
+        if new:
+            context.report(f"{len(new)} container images are new")
+            self._send(context, shell, Path(inputs["layout"]), new)
+            task = {"names": others(names), "keep": kept(digests(before)), "sent": SENT}
+            self._run(context, shell, ["python3", "-", json.dumps(task)], (project() / RENEW).read_text())
 
     def _run(self, context: Context, shell: Shell, command: Sequence[str], stdin: str = "") -> None:
         shell.run(command, stdin=stdin, sudo=True, timeout=LONGEST, context=context, line=context.report, hint=HINT)

@@ -18,9 +18,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import patching
+import places
 import renew
 import tested
 from alone import alone
@@ -41,24 +42,17 @@ class Unfit(Exception):
     """What the list names cannot be had, or is not what it names."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where things are, below another root in tests."""
+class Places(places.Places):
+    """Where things are."""
 
-    root: Path = Path("/")
-
-    def __getattr__(self, name: str) -> Path:
-        return (
-            self.root
-            / {
-                "made": "usr/share/vre/images.json",
-                "listed": "usr/share/vre/listed.json",
-                "noted": "var/lib/vre/containers.json",
-                "sources": "etc/apt/sources.list.d/vre.sources",
-                "scratch": "var/cache/vre",
-                "running": "run/vre",
-            }[name]
-        )
+    WHERE: ClassVar[Mapping[str, str]] = {
+        "made": "usr/share/vre/images.json",
+        "listed": "usr/share/vre/listed.json",
+        "noted": "var/lib/vre/containers.json",
+        "sources": "etc/apt/sources.list.d/vre.sources",
+        "scratch": "var/cache/vre",
+        "running": "run/vre",
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,9 +167,7 @@ def _bring(places: Places, images: Mapping[str, str], say: Say) -> None:
     repository = address(places)
     folder = places.scratch / "blobs"
     shutil.rmtree(folder, ignore_errors=True)  # a rest of an earlier one would be gone on with
-    folder.mkdir(parents=True)
-    with contextlib.suppress(PermissionError, LookupError):  # apt's own account exists wherever this is root's to give
-        shutil.chown(folder, "_apt")
+    tested.for_apt(folder)
     archive = places.scratch / "images.tar"
     try:
         entries = [_fetch(repository, folder, reference, say) for reference in images.values()]

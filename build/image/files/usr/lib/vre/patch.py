@@ -15,15 +15,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 import containers
 import patching
+import places
 import rollout
 import turn
 from alone import alone
@@ -61,31 +61,24 @@ class Later(Exception):
     """Nothing is wrong, it is only not this machine's turn."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where things are, below another root in tests."""
+class Places(places.Places):
+    """Where things are."""
 
-    root: Path = Path("/")
-
-    def __getattr__(self, name: str) -> Path:
-        return (
-            self.root
-            / {
-                "state": "var/lib/vre/patch.json",
-                "spare": "run/vre/patch.json",
-                "resume": "var/lib/vre/patch-resume",
-                "settings": "etc/vre/patch.json",
-                "motd": "etc/motd.d/vre-patch",
-                "console": "dev/console",
-                "boot": "proc/sys/kernel/random/boot_id",
-                "wanted": "run/reboot-required",
-                "scratch": "run/vre",
-                "kubeconfig": "etc/kubernetes/kubelet.conf",
-                "rotated": "var/lib/kubelet/pki/kubelet-client-current.pem",
-                "own_api": "etc/kubernetes/manifests/kube-apiserver.yaml",
-                "admin": "etc/kubernetes/admin.conf",
-            }[name]
-        )
+    WHERE: ClassVar[Mapping[str, str]] = {
+        "state": "var/lib/vre/patch.json",
+        "spare": "run/vre/patch.json",
+        "resume": "var/lib/vre/patch-resume",
+        "settings": "etc/vre/patch.json",
+        "motd": "etc/motd.d/vre-patch",
+        "console": "dev/console",
+        "boot": "proc/sys/kernel/random/boot_id",
+        "wanted": "run/reboot-required",
+        "scratch": "run/vre",
+        "kubeconfig": "etc/kubernetes/kubelet.conf",
+        "rotated": "var/lib/kubelet/pki/kubelet-client-current.pem",
+        "own_api": "etc/kubernetes/manifests/kube-apiserver.yaml",
+        "admin": "etc/kubernetes/admin.conf",
+    }
 
 
 def say(text: str) -> None:

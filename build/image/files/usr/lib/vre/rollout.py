@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import renew
 import turn
 
 SPACE = "/api/v1/namespaces/kube-system/configmaps"
@@ -87,6 +88,9 @@ class Cluster:
                     found.append(thing)
         return sorted(found, key=lambda each: each["kind"] != "ConfigMap")
 
+    def _live(self, thing: Mapping[str, Any]) -> Object | None:
+        return self._get(thing["kind"], thing["metadata"]["namespace"], thing["metadata"]["name"])
+
     def _get(self, kind: str, space: str, name: str) -> Object | None:
         try:
             return {**self.api.request("GET", KINDS[kind].format(space, name)), "kind": kind}
@@ -107,7 +111,7 @@ class Cluster:
         """Say which machine lacks what; nothing where none does."""
         for node in self.api.request("GET", "/api/v1/nodes")["items"]:
             there = {name for image in node["status"].get("images") or [] for name in image.get("names") or []}
-            lacking = sorted(each.partition("@")[0] for each in wanted if by_digest(each) not in there)
+            lacking = sorted(each.partition("@")[0] for each in wanted if renew.both(each)[1] not in there)
             if lacking:
                 return f"{node['metadata']['name']} lacks {', '.join(lacking)}"
         return ""
@@ -136,7 +140,7 @@ class Cluster:
             self.say(f"other images: {title(thing)}")
             path = KINDS[thing["kind"]].format(thing["metadata"]["namespace"], thing["metadata"]["name"])
             for left in reversed(range(TRIES)):
-                live = self._get(thing["kind"], thing["metadata"]["namespace"], thing["metadata"]["name"])
+                live = self._live(thing)
                 if live is None:
                     break
                 try:
@@ -149,7 +153,7 @@ class Cluster:
     def _until_ready(self, things: Iterable[Object], deadline: datetime) -> None:
         waiting = [each for each in things if each["kind"] != "ConfigMap"]
         while True:
-            now = [self._get(each["kind"], each["metadata"]["namespace"], each["metadata"]["name"]) for each in waiting]
+            now = [self._live(each) for each in waiting]
             waiting = [each for each, live in zip(waiting, now, strict=True) if live is not None and not ready(live)]
             if not waiting:
                 return
@@ -211,12 +215,6 @@ def ready(thing: Mapping[str, Any]) -> bool:
         wanted = int(spec.get("replicas", 1))
         counts = ("replicas", "updatedReplicas", "availableReplicas")
     return all(int(status.get(each) or 0) == wanted for each in counts)
-
-
-def by_digest(reference: str) -> str:
-    """Return the name by which the kubelet lists an image that is given as name, tag and digest."""
-    name, _, digest = reference.partition("@")
-    return f"{name.rpartition(':')[0]}@{digest}"
 
 
 def title(thing: Mapping[str, Any]) -> str:

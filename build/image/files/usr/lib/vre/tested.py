@@ -18,6 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
+
+import places
 
 STATEMENT = "tested"
 """The file's name in the repository, beside InRelease."""
@@ -48,27 +51,20 @@ class Statement:
     announced: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where things are, below another root in tests."""
+class Places(places.Places):
+    """Where things are."""
 
-    root: Path = Path("/")
-
-    def __getattr__(self, name: str) -> Path:
-        return (
-            self.root
-            / {
-                "settings": "etc/vre/archive.json",
-                "key": "etc/apt/keyrings/vre.asc",
-                "release": "etc/os-release",
-                "newest": "etc/apt/sources.list.d/debian.sources",
-                "aside": "etc/apt/sources.list.d/debian.sources.disabled",
-                "sources": "etc/apt/sources.list.d/debian-tested.sources",
-                "taken": "var/lib/vre/archive.json",
-                "fetched": "run/vre/fetched",
-                "verified": "run/vre/tested",
-            }[name]
-        )
+    WHERE: ClassVar[Mapping[str, str]] = {
+        "settings": "etc/vre/archive.json",
+        "key": "etc/apt/keyrings/vre.asc",
+        "release": "etc/os-release",
+        "newest": "etc/apt/sources.list.d/debian.sources",
+        "aside": "etc/apt/sources.list.d/debian.sources.disabled",
+        "sources": "etc/apt/sources.list.d/debian-tested.sources",
+        "taken": "var/lib/vre/archive.json",
+        "fetched": "run/vre/fetched",
+        "verified": "run/vre/tested",
+    }
 
 
 def parse(text: str) -> Statement:
@@ -106,9 +102,7 @@ def settle(places: Places) -> str:
 def ask(places: Places, repository: str) -> Statement:
     """Return the repository's statement. Raises Untrusted when it cannot be had or was not signed with its key."""
     folder = places.fetched
-    folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(PermissionError, LookupError):  # apt's own account exists wherever this is root's to give
-        shutil.chown(folder, "_apt")
+    for_apt(folder)
     file = folder / STATEMENT
     # A rest of an earlier one would be gone on with.
     file.unlink(missing_ok=True)
@@ -121,6 +115,13 @@ def ask(places: Places, repository: str) -> Statement:
         return parse(places.verified.read_text())
     except ValueError as error:
         raise Untrusted(f"what is signed is no statement: {error}") from error
+
+
+def for_apt(folder: Path) -> None:
+    """Make a folder that what is fetched may be written into."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(PermissionError, LookupError):  # apt's own account exists wherever this is root's to give
+        shutil.chown(folder, "_apt")
 
 
 def run(*words: str) -> None:
