@@ -1,6 +1,5 @@
 """The libvirt drivers on a real libvirtd of the project's own, in a network namespace. Machines run firmware only."""
 
-import base64
 import os
 import signal
 import subprocess
@@ -13,6 +12,8 @@ from typing import Any
 import pytest
 
 from vre.errors import VreError
+from vre.machine.cloudinit import Seed
+from vre.machine.seed import encoded
 from vre.provider.handler import Cancelled, Context, Props
 from vre.provider.libvirt.connection import connect
 from vre.provider.libvirt.domain import Domain
@@ -130,7 +131,7 @@ def _build(place: Place, made: dict[str, Made]) -> None:
     )
     key = {"secret": made["secret"].state["uuid"]}
     made["data"] = make(Volume(), **common, name="data", format="raw", capacity=64 * MIB, encryption=key)
-    seed = base64.b64encode(b"seed" * 20_000).decode()
+    seed = encoded(Seed(meta_data="", user_data="#cloud-config\n", network_config=""))
     made["seed"] = make(Volume(), **common, name="seed", format="raw", content=seed)
     made["domain"] = make(
         Domain(),
@@ -299,7 +300,9 @@ def test_machines_survive_the_daemon_and_come_back_with_it(site: dict[str, Made]
     while not live(place).isActive():
         time.sleep(0.1)
     assert live(place).UUIDString() == machine
-    assert site["network"].quiet()
+    # It has looked at its pool anew, and guesses from what it finds there.
+    assert "iso" in connect(place.uri).storagePoolLookupByName("vre-lib").storageVolLookupByName("seed").XMLDesc(0)
+    assert {name: made.quiet() for name, made in site.items()} == dict.fromkeys(site, True)
 
 
 def test_nothing_is_left_and_the_systems_own_libvirt_was_never_touched(site: dict[str, Made], place: Place) -> None:

@@ -205,7 +205,7 @@ def test_the_service_that_upgrades_lives_through_the_upgrade_of_its_own_unit(
     assert present is not None
     files = {
         "usr/lib/systemd/system/vre-patch.service": "Nice=10\n",
-        "usr/lib/vre/patch.py": "from typing import Any\n",
+        "usr/lib/vre/patch.py": "import sys\n",
     }
     mended = {name: tmp_path / Path(name).name for name in files}
     for name, line in files.items():

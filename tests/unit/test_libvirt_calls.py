@@ -156,6 +156,14 @@ def test_a_source_with_an_id_may_move() -> None:
     assert Volume().diff(state, {**inputs, "sourceId": "2"}).replace == {"sourceId", "source"}
 
 
+def test_a_raw_volume_stays_what_it_is_whatever_libvirt_guesses_from_its_content() -> None:
+    inputs = {"pool": "p", "name": "n", "format": "raw", "content": "c2VlZA=="}
+    noted = {**inputs, "format": "iso", "path": "/p/n"}
+    assert Volume().diff(noted, inputs).replace == frozenset()
+    assert Volume().diff(noted, {**inputs, "format": "qcow2"}).replace == {"format"}
+    assert Volume().diff({**noted, "format": "qcow2"}, inputs).replace == {"format"}
+
+
 def test_one_connection_serves_all_and_a_broken_one_is_made_again() -> None:
     first = connection.connect(URI)
     assert connection.connect(URI) is first

@@ -35,7 +35,8 @@ class Volume(Handler):
 
     def diff(self, state: Props, inputs: Props) -> Changes:
         """Compare. Raises VreError when the volume would have to shrink."""
-        changes = super().diff(state, inputs)
+        # A refresh by former versions may have noted what libvirt guessed.
+        changes = super().diff({**state, "format": _format(state.get("format"))}, inputs)
         old, new = state.get("capacity"), inputs.get("capacity")
         same = state.get("sourceId") == inputs.get("sourceId") is not None
         replace = changes.replace - ({"source"} if same else frozenset())
@@ -61,15 +62,19 @@ class Volume(Handler):
             return f"{inputs['pool']}/{inputs['name']}", _outputs(made, inputs)
 
     def read(self, context: Context, resource_id: str, state: Props) -> Found | None:
-        """Look at its size and format; what is in it is its users' own."""
+        """Look at its size and format; what is in it is its users' own.
+
+        One that was made raw stays it: its machine can write what looks like any other format to whoever guesses.
+        """
         pool_name, _, name = resource_id.partition("/")
         connection = connect(state.get("uri", "auto"), context.report)
         with told(f"volume {resource_id}"):
             live = _live(connection, pool_name, name)
         if live is None:
             return None
-        shown, size = parse(live.XMLDesc(0)), live.info()[1]
-        seen = {"pool": pool_name, "name": name, "format": attribute(shown, "target/format", "type")}
+        size, made = live.info()[1], state.get("format")
+        guessed = attribute(parse(live.XMLDesc(0)), "target/format", "type")
+        seen = {"pool": pool_name, "name": name, "format": made if made == "raw" else _format(guessed)}
         if not state or size < state.get("capacity", 0):
             seen["capacity"] = size  # larger is fine: whole sectors, or what an upload brought along
         inputs = {key: value for key, value in state.items() if key != "path"} | seen
@@ -138,7 +143,8 @@ def _adopted(connection: Any, old: Any | None, inputs: Props) -> Any | None:
         _delete(connection, old)
         return None
     shown = parse(old.XMLDesc(0))
-    same = attribute(shown, "target/format", "type") == inputs["format"] and old.info()[1] <= inputs["capacity"]
+    kind = _format(attribute(shown, "target/format", "type"))
+    same = kind == inputs["format"] and old.info()[1] <= inputs["capacity"]
     if not same or not _same_key(shown, inputs.get("encryption")):
         raise VreError(
             f"the pool {inputs['pool']!r} has another volume {inputs['name']!r}",
@@ -146,6 +152,11 @@ def _adopted(connection: Any, old: Any | None, inputs: Props) -> Any | None:
         )
     _grow(connection, old, inputs["capacity"])
     return old
+
+
+def _format(told: str | None) -> str:
+    """Return the format of a volume. Any content is raw: libvirt looks into it, and calls a seed `iso`."""
+    return "qcow2" if told == "qcow2" else "raw"
 
 
 def _same_key(shown: Element, encryption: Mapping[str, str] | None) -> bool:
