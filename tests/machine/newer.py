@@ -29,6 +29,5 @@ def newer(built: image.Image, folder: Path, mark: str, **tags: str) -> dict[str,
             oci.add_layer(single, layer, mark)
             name = f"{name.rpartition(':')[0]}:{tags[short]}"
         layouts[name] = single
-    oci.gather(layouts, folder / "layout")
-    found = dict(zip(built.images, layouts, strict=True))
-    return {short: f"{name}@{oci.descriptor(layouts[name])['digest']}" for short, name in found.items()}
+    digests = oci.gather(layouts, folder / "layout")
+    return {short: f"{name}@{digests[name]}" for short, name in zip(built.images, layouts, strict=True)}

@@ -1,5 +1,6 @@
 """The table of container images, their layers and their layouts."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -144,13 +145,59 @@ def layout(folder: Path, *blobs: str) -> Path:
     return folder
 
 
+def image_of(folder: Path, name: str, *layers: bytes) -> Path:
+    """Make a layout with one image of these layers, by gzip as umoci writes them."""
+    place = folder / "blobs" / "sha256"
+    place.mkdir(parents=True)
+
+    def put(content: bytes, kind: str) -> dict[str, object]:
+        digest = hashlib.sha256(content).hexdigest()
+        (place / digest).write_bytes(content)
+        return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(content)}
+
+    manifest = {
+        "mediaType": "m",
+        "config": put(name.encode(), "c"),
+        "layers": [put(gzip.compress(layer, mtime=0), oci.GZIP) for layer in layers],
+    }
+    entry = put(json.dumps(manifest).encode(), "m")
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [{**entry, "annotations": {}}]}))
+    return folder
+
+
+def layer_of(path: Path, name: str) -> bytes:
+    oci.pack(path / name, {name: name.encode() * 5000})
+    return (path / name).read_bytes()
+
+
 def test_gathered_images_share_layers_and_carry_their_names(tmp_path: Path) -> None:
-    one, two = layout(tmp_path / "1", "aa", "shared"), layout(tmp_path / "2", "bb", "shared")
-    oci.gather({"localhost/vre/two:1": two, "localhost/vre/one:1": one}, tmp_path / "all")
-    index = json.loads((tmp_path / "all" / "index.json").read_text())
+    shared, own = (layer_of(tmp_path, name) for name in ("shared", "own"))
+    one, two = image_of(tmp_path / "1", "one", shared), image_of(tmp_path / "2", "two", shared, own)
+    target = tmp_path / "all"
+    found = oci.gather({"localhost/vre/two:1": two, "localhost/vre/one:1": one}, target)
+    index = json.loads((target / "index.json").read_text())
     named = {entry["annotations"][oci.CONTAINERD_NAME]: entry["digest"] for entry in index["manifests"]}
-    assert named == {"localhost/vre/one:1": "sha256:aa", "localhost/vre/two:1": "sha256:bb"}
-    assert {path.name for path in (tmp_path / "all/blobs/sha256").iterdir()} == {"aa", "bb", "shared"}
+    assert named == found
+    manifests = {name: oci.read(target, digest) for name, digest in found.items()}
+    first, second = (manifests[f"localhost/vre/{name}:1"]["layers"] for name in ("one", "two"))
+    assert first == second[:1]
+    for layer, name in zip(second, ("shared", "own"), strict=True):
+        assert layer["mediaType"] == oci.ZSTD
+        with oci.opened(target, layer["digest"]) as tar:
+            assert tar.getnames() == [name]
+    # Every file is named by its own digest, and there is none that nobody names.
+    blobs = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in (target / "blobs/sha256").iterdir()}
+    assert all(name == digest for name, digest in blobs.items())
+    assert set(blobs) == {each.partition(":")[2] for digest in found.values() for each in oci.blobs(target, digest)}
+    assert sorted(path.name for path in target.iterdir()) == ["blobs", "index.json", "oci-layout"]
+
+
+def test_images_that_were_gathered_are_gathered_again_as_they_are(tmp_path: Path) -> None:
+    first = oci.gather(
+        {"localhost/vre/one:1": image_of(tmp_path / "1", "one", layer_of(tmp_path, "x"))}, tmp_path / "a"
+    )
+    again = oci.gather({"localhost/vre/one:1": tmp_path / "a"}, tmp_path / "b")
+    assert again == first
 
 
 def test_an_image_that_starts_from_a_base_leaves_the_base_alone(tmp_path: Path) -> None:

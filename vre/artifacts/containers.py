@@ -18,6 +18,8 @@ from vre.progress import Report
 from vre.run import run
 
 RECIPE = "1"  # raised when this module makes other bytes from the same inputs
+GATHERED = "2"  # raised when `oci.gather` does
+DIGESTS = "digests.json"
 BIN = "usr/local/bin"
 PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
 NOBODY = 65532  # the account that static programs run as: it owns nothing
@@ -250,11 +252,15 @@ def _remove(root: Path, pattern: str) -> None:
 
 def _gather(table: Table, layouts: Mapping[str, Path], store: Store, report: Report) -> Containers:
     names = {image.name: table.full_name(image) for image in table.images}
-    inputs = {"recipe": RECIPE} | {names[short]: oci.descriptor(layout)["digest"] for short, layout in layouts.items()}
+    inputs = {"recipe": f"{RECIPE}.{GATHERED}"}
+    inputs |= {names[short]: oci.descriptor(layout)["digest"] for short, layout in layouts.items()}
 
     def make(folder: Path) -> None:
-        oci.gather({names[short]: layout for short, layout in layouts.items()}, folder / "layout")
+        report("layers of container images")
+        found = oci.gather({names[short]: layout for short, layout in layouts.items()}, folder / "layout")
+        (folder / DIGESTS).write_text(json.dumps(found, indent=1, sort_keys=True))
 
     path = store.get("containers", inputs, make, report)
-    digests = {short: oci.descriptor(layout)["digest"] for short, layout in layouts.items()}
+    found = json.loads((path / DIGESTS).read_text())
+    digests = {short: str(found[name]) for short, name in names.items()}
     return Containers(layout=path / "layout", names=names, digests=digests, key=path.name)

@@ -60,7 +60,7 @@ def bootstrap(
     try:
         run(
             [*command, suite, part, *sources(suite)],
-            env=FIXED_TIME,
+            env={**FIXED_TIME, "TMPDIR": str(target.parent)},
             hint="is the Debian mirror reachable? VRE_DEBIAN_MIRROR names another one",
         )
     except VreError as error:

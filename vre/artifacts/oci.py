@@ -1,11 +1,14 @@
 """OCI images as files: layers and layouts with umoci, no daemon, the same bytes from the same inputs."""
 
+import hashlib
 import io
 import json
 import os
 import shutil
 import tarfile
-from collections.abc import Collection, Mapping, Sequence
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,9 @@ from vre.run import run
 CREATED = "2026-01-01T00:00:00Z"  # EPOCH, as OCI writes it
 CONTAINERD_NAME = "io.containerd.image.name"  # the annotation containerd's import takes an image's name from
 TAG = "image"  # the one tag inside a layout that holds one image
+GZIP, ZSTD = "application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.oci.image.layer.v1.tar+zstd"
+LEVEL = "-9"
+"""Of zstd: higher ones cost twice the time for one part in a hundred. Unpacking takes as long with any."""
 HISTORY = ("--history.created", CREATED, "--history.author", "vre")
 
 
@@ -119,18 +125,64 @@ def descriptor(layout: Path) -> dict[str, Any]:
     return {name: manifests[0][name] for name in ("mediaType", "digest", "size")}
 
 
-def gather(layouts: Mapping[str, Path], into: Path) -> None:
-    """Put many one-image layouts, by their full names, into one that shares their layers."""
-    blobs = into / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
+def gather(layouts: Mapping[str, Path], into: Path) -> dict[str, str]:
+    """Put many one-image layouts, by their full names, into one that shares their layers; return full name -> digest.
+
+    umoci's gzip becomes zstd: machines unpack it several times as fast, which counts where a processor is emulated, and
+    have a fifth less to fetch.
+    """
+    place = into / "blobs" / "sha256"
+    place.mkdir(parents=True)
+    packed: dict[str, dict[str, Any]] = {}
     entries = []
     for name, layout in sorted(layouts.items()):
-        for blob in (layout / "blobs" / "sha256").iterdir():
-            if not (blobs / blob.name).exists():
-                (blobs / blob.name).hardlink_to(blob)
-        entries.append({**descriptor(layout), "annotations": {CONTAINERD_NAME: name}})
+        manifest = read(layout, descriptor(layout)["digest"])
+        for layer in manifest["layers"]:
+            if layer["digest"] not in packed:
+                packed[layer["digest"]] = _packed(layout, layer, into)
+        manifest["layers"] = [packed[layer["digest"]] for layer in manifest["layers"]]
+        _share(layout, manifest["config"]["digest"], into)
+        text = json.dumps(manifest, separators=(",", ":"), sort_keys=True).encode()
+        digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
+        (into / _blob(digest)).write_bytes(text)
+        entry = {"mediaType": descriptor(layout)["mediaType"], "digest": digest, "size": len(text)}
+        entries.append({**entry, "annotations": {CONTAINERD_NAME: name}})
     (into / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
     (into / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}, indent=1))
+    return {str(each["annotations"][CONTAINERD_NAME]): str(each["digest"]) for each in entries}
+
+
+def _packed(layout: Path, layer: dict[str, Any], into: Path) -> dict[str, Any]:
+    """Put a layer into another layout, by zstd; return what its manifest says of it."""
+    if layer["mediaType"] != GZIP:
+        _share(layout, layer["digest"], into)
+        return layer
+    tar, made = into / "layer.tar", into / "layer.tar.zst"
+    run(["zstd", "-q", "-d", layout / _blob(layer["digest"]), "-o", tar])
+    run(["zstd", "-q", "-T0", LEVEL, tar, "-o", made])  # the same bytes by however many processors
+    tar.unlink()
+    with made.open("rb") as stream:
+        digest = f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+    size = made.stat().st_size
+    made.rename(into / _blob(digest))
+    return {**layer, "mediaType": ZSTD, "digest": digest, "size": size}
+
+
+def _share(layout: Path, digest: str, into: Path) -> None:
+    target = into / _blob(digest)
+    if not target.exists():
+        target.hardlink_to(layout / _blob(digest))
+
+
+@contextmanager
+def opened(layout: Path, digest: str) -> Iterator[tarfile.TarFile]:
+    """Yield a layer of a layout, to be read."""
+    blob = layout / _blob(digest)
+    with tempfile.TemporaryDirectory(prefix="vre-") as folder:
+        tar = Path(folder, "layer.tar")
+        run(["zstd", "-q", "-d", blob, "-o", tar])
+        with tarfile.open(tar) as found:
+            yield found
 
 
 def blobs(layout: Path, digest: str) -> list[str]:

@@ -128,13 +128,17 @@ def _own(recipe: Recipe, ours: Path) -> dict[str, bytes | str]:
 
 def assemble(folder: Path, recipe: Recipe, parts: Parts, key: str, report: Report) -> None:
     """Put the image together in an empty folder. `key` is the digest of all that goes into it: same key, same bytes."""
-    work = folder / "root"
+    work, home = folder / "root", folder / "containerd"
     report("unpacking Debian")
     debian.unpack(parts.debian, work)
-    root.fill(work, recipe, parts.packages, report)
-    references = bake.bake(work, parts.containers, report)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        baked = pool.submit(bake.bake, work, home, parts.containers)
+        root.fill(work, recipe, parts.packages, report)
+        report(f"{len(parts.containers.names)} container images into the root")
+        baked.result()
+    bake.bring(work, home, parts.containers)
     (folder / PACKAGES).write_text(listing.packages(work))
     root.settle(work)
     disk.assemble(work, folder / DISK, report, key=key, loader=parts.loader)
-    (folder / IMAGES).write_text(bake.listing(references))
+    (folder / IMAGES).write_text(bake.listing(parts.containers.references))
     shutil.rmtree(work)

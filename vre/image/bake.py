@@ -9,7 +9,6 @@ from vre.artifacts import debian
 from vre.artifacts.containers import Containers
 from vre.artifacts.sandbox import inside
 from vre.image import bolt, importer
-from vre.progress import Report
 
 NAMES = "usr/share/vre/images.json"
 HOME = "var/lib/containerd"
@@ -25,22 +24,28 @@ DATABASES = ("io.containerd.metadata.v1.bolt/meta.db", f"{SNAPSHOTTER}/metadata.
 BLOCK = 4096
 
 
-def bake(root: Path, containers: Containers, report: Report) -> dict[str, str]:
-    """Import every image, unpacked, named by tag and by digest; return short name -> reference with tag and digest."""
-    report(f"{len(containers.names)} container images into the root")
+def bake(root: Path, home: Path, containers: Containers) -> None:
+    """Have the root's containerd import every image into a folder of its own: unpacked, named by tag and by digest."""
+    home.mkdir()
+    (root / HOME).mkdir(parents=True, exist_ok=True)
     inside(
         root,
         ["python3", "-", json.dumps(names(containers))],
         lend={str(importer.LAYOUT): containers.layout},
+        share={f"/{HOME}": home},
         stdin=Path(importer.__file__).read_text(),
     )
     for name in VOLATILE:
-        shutil.rmtree(root / HOME / name, ignore_errors=True)
-    settle(root / HOME)
+        shutil.rmtree(home / name, ignore_errors=True)
+    settle(home)
+
+
+def bring(root: Path, home: Path, containers: Containers) -> None:
+    """Move what was imported to its place in the root, and write down what it is."""
+    home.rename(root / HOME)
     target = root / NAMES
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(listing(containers.references))
-    return containers.references
 
 
 def settle(home: Path) -> None:

@@ -134,7 +134,7 @@ def text() -> str:
 
 def digest() -> str:
     """Return what tells apart what images are made of: pins, sums, locks, how they are built; but for Debian's part."""
-    whole = hashlib.sha256(repr((containers.RECIPE, containers.FINISH)).encode())
+    whole = hashlib.sha256(repr((containers.RECIPE, containers.GATHERED, containers.FINISH)).encode())
     build = paths.project() / "build"
     files = {build / "versions.yaml", *(build / "containers").rglob("*"), *(build / "go").rglob("*")}
     files |= {file for image in table.load().images for file in containers.sources(image)}

@@ -2,7 +2,6 @@
 
 import json
 import re
-import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,15 +33,15 @@ def pieces(layout: Path, digest: str, seen: dict[str, list[Piece]]) -> list[Piec
     for layer in oci.read(layout, digest)["layers"]:
         name = str(layer["digest"])
         if name not in seen:
-            seen[name] = sorted(set(_layer(layout / "blobs" / name.replace(":", "/"))))
+            seen[name] = sorted(set(_layer(layout, name)))
         debian = [piece for piece in seen[name] if piece.kind == "deb"]
         found["deb"] = debian or found["deb"]  # the list of a layer above says it all
         found["other"] += [piece for piece in seen[name] if piece.kind != "deb"]
     return sorted({*found["deb"], *found["other"]})
 
 
-def _layer(blob: Path) -> Iterator[Piece]:
-    with tarfile.open(blob) as tar:
+def _layer(layout: Path, digest: str) -> Iterator[Piece]:
+    with oci.opened(layout, digest) as tar:
         for entry in tar:
             name = entry.name.removeprefix("./")
             wanted = name == DPKG or PYTHON.fullmatch(name) or NODE.fullmatch(name)
