@@ -2,14 +2,20 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from vre import image
 from vre.artifacts import oci
 
 
-def newer(built: image.Image, folder: Path, mark: str, **tags: str) -> dict[str, str]:
-    """Write a layout in which the named images have one more layer, and those tags; return all references."""
+def newer(
+    built: image.Image, folder: Path, tags: Mapping[str, str], layer: Mapping[str, bytes | Path]
+) -> dict[str, str]:
+    """Write a layout in which these images (short name -> tag) have that layer, too, and those tags.
+
+    `layer` is path -> content. Returns all references.
+    """
     index = json.loads((built.layout / "index.json").read_text())
     layouts = {}
     for short, reference in built.images.items():
@@ -24,9 +30,9 @@ def newer(built: image.Image, folder: Path, mark: str, **tags: str) -> dict[str,
         entry = {**entry, "annotations": {"org.opencontainers.image.ref.name": oci.TAG}}
         (single / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
         if short in tags:
-            layer = folder / "layer.tar"
-            oci.pack(layer, {"newer": mark.encode()})
-            oci.add_layer(single, layer, mark)
+            archive = folder / "layer.tar"
+            oci.pack(archive, layer)
+            oci.add_layer(single, archive, "newer")
             name = f"{name.rpartition(':')[0]}:{tags[short]}"
         layouts[name] = single
     digests = oci.gather(layouts, folder / "layout")

@@ -66,7 +66,7 @@ def members() -> list[tuple[str, tarfile.TarInfo]]:
     layers = {layer["digest"] for manifest in manifests for layer in manifest["layers"]}
     found = []
     for layer in layers:
-        with tarfile.open(layout / "blobs" / layer.replace(":", "/")) as tar:
+        with oci.opened(layout, layer) as tar:
             found += [(entry.name.removeprefix("./"), entry) for entry in tar]
     assert len(found) > 10000
     return found

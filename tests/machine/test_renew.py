@@ -86,7 +86,7 @@ def test_a_newer_image_comes_beside_the_one_that_runs(built: image.Image, shell:
     assert said == []
     tag = built.images["traefik"].partition("@")[0]
     before = names(shell)
-    one = newer(built, tmp_path / "one", "first", traefik=tag.rpartition(":")[2])
+    one = newer(built, tmp_path / "one", {"traefik": tag.rpartition(":")[2]}, {"newer": b"first"})
     state = handler.update(context, "m", state, inputs(shell, built, one, tmp_path / "one/layout"))
     assert any(line.startswith("sending container images:") for line in said)
     now = names(shell)
@@ -98,7 +98,7 @@ def test_a_newer_image_comes_beside_the_one_that_runs(built: image.Image, shell:
     assert found is not None
     assert found.inputs["images"] == one
     # What was replaced goes with the next change. A restart of containerd loses nothing.
-    two = newer(built, tmp_path / "two", "second", traefik=tag.rpartition(":")[2])
+    two = newer(built, tmp_path / "two", {"traefik": tag.rpartition(":")[2]}, {"newer": b"second"})
     handler.update(context, "m", state, inputs(shell, built, two, tmp_path / "two/layout"))
     shell.run(["systemctl", "restart", "containerd.service"], sudo=True)
     last = names(shell)
@@ -129,7 +129,7 @@ def test_a_container_whose_pod_names_a_tag_is_started_anew_from_it(
         old = names(shell)[tag][0]
         shell.run(["sh", "-c", UNTIL, "sh", "by-tag", old, "by-digest", old], sudo=True, timeout=600)
         before = running(shell)
-        newest = newer(built, tmp_path, "newest", pause=tag.rpartition(":")[2])
+        newest = newer(built, tmp_path, {"pause": tag.rpartition(":")[2]}, {"newer": b"newest"})
         handler.update(Context(), "m", state, inputs(shell, built, newest, tmp_path / "layout"))
         new = names(shell)[tag][0]
         assert new != old

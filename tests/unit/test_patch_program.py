@@ -6,10 +6,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import containers
+import controlplane
 import patch
 import pytest
 import rollout
@@ -384,6 +385,30 @@ def test_what_did_not_get_ready_is_not_tried_again_until_there_is_something_newe
     monkeypatch.setattr(containers, "standing", lambda _: {"old": "newest"})
     assert machine.run() == 1
     assert len(tried) == 2
+
+
+@pytest.mark.requirement("P-38", "P-40", "H-20")
+def test_the_control_plane_follows_and_a_level_that_was_put_back_is_not_tried_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    faults = [rollout.NotReady("etcd 3.6.9-0 is not up; the former control plane is back"), None]
+
+    def bring(_: object, images: dict[str, str], deadline: datetime) -> list[str]:
+        asked.append(images["etcd"])
+        if (fault := faults.pop(0)) is not None:
+            raise fault
+        return ["etcd 3.6.10-0"]
+
+    cluster_of_its_own(machine, monkeypatch, lambda _: [])
+    machine.write("etc/kubernetes/kubeadm.yaml", "kubernetesVersion: v1.36.3\n  imageTag: 3.6.8-0\n")
+    monkeypatch.setattr(controlplane.ControlPlane, "bring", bring)
+    for tag, code in (("3.6.8-0", 0), ("3.6.9-0", 1), ("3.6.9-0", 1), ("3.6.10-0", 0)):
+        monkeypatch.setattr(containers, "whole", lambda _, tag=tag: {"etcd": f"localhost/vre/etcd:{tag}@sha256:a"})
+        assert machine.run() == code
+        assert ("is not up" in machine.state.get("failure", {}).get("said", "")) is bool(code)
+    assert asked == [f"localhost/vre/etcd:{tag}@sha256:a" for tag in ("3.6.9-0", "3.6.10-0")]
+    assert machine.state["followed"]["versions"] == ["etcd 3.6.10-0"]
 
 
 def test_without_a_mirror_no_container_image_is_asked_for(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ class Api:
         self.asked: list[str] = []
         self.broken: set[str] = set()
         self.conflicts = 0
+        self.ends = 0
         self.images = {OLD, NEW, PROXY}
         members = [["v1", each["kind"], "jupyter", each["metadata"]["name"]] for each in things]
         members += [["v1", "Secret", "jupyter", "accounts"], ["v1", "ConfigMap", "jupyter", "gone"]]
@@ -49,6 +50,8 @@ class Api:
         if path == "/api/v1/nodes":
             names = [renew.both(each)[1] for each in self.images]
             return {"items": [{"metadata": {"name": "one"}, "status": {"images": [{"names": names}]}}]}
+        if path == rollout.PODS.format("jupyter"):
+            return {"items": [self.pod(each) for each in self.kept.values() if "template" in each.get("spec", {})]}
         if path == rollout.SPACE and method == "GET":
             return {"items": [each for place, each in self.kept.items() if place.startswith(f"{path}/")]}
         if method == "POST":
@@ -68,6 +71,14 @@ class Api:
             up = {**dict.fromkeys(counts, 1), "desiredNumberScheduled": 1}
             found["status"] = {"observedGeneration": 1, **(up if well else {"desiredNumberScheduled": 1})}
         return found
+
+    def pod(self, thing: dict[str, Any]) -> dict[str, Any]:
+        """A pod of an object, whose container ends again and again where its image is broken."""
+        template = thing["spec"]["template"]
+        ends = self.ends if any(each in json.dumps(template) for each in self.broken) else 0
+        name = thing["metadata"]["name"]
+        about = {"name": f"{name}-x", **template.get("metadata", {})}
+        return {"metadata": about, "status": {"containerStatuses": [{"name": name, "restartCount": ends}]}}
 
     def image(self, kind: str, name: str) -> str:
         thing = self.kept[rollout.KINDS[kind].format("jupyter", name)]
@@ -160,6 +171,38 @@ def test_what_does_not_get_ready_is_put_back() -> None:
     assert api.image("Deployment", "hub") == OLD
     assert OLD in api.kept[rollout.KINDS["ConfigMap"].format("jupyter", "settings")]["data"]["a.json"]
     assert api.taken == {OLDER: OLD}  # what stood for what before
+
+
+@pytest.mark.requirement("H-20")
+@pytest.mark.parametrize(("ends", "waits"), [(rollout.ENDS, False), (rollout.ENDS - 1, True)])
+def test_what_ends_again_and_again_is_not_waited_for(ends: int, waits: bool) -> None:
+    api, time = Api(pods("Deployment", "hub", OLD), pods("Deployment", "proxy", PROXY)), Time()
+    api.broken, api.ends = {NEW}, ends
+    cluster = Cluster(api=cast("turn.Api", api), say=lambda _: None, clock=lambda: time.now, pause=time.pause)
+    with pytest.raises(NotReady, match="jupyter/hub" if waits else "hub-x: container hub ended 3 times"):
+        cluster.roll({OLD: NEW}, time.now + timedelta(minutes=15))
+    assert (time.now >= Time().now + timedelta(minutes=15)) is waits
+    assert api.image("Deployment", "hub") == OLD
+
+
+def test_what_does_not_come_back_either_is_said() -> None:
+    api, time = Api(pods("Deployment", "hub", OLD)), Time()
+    api.broken = {NEW, OLD}
+    cluster = Cluster(api=cast("turn.Api", api), say=lambda _: None, clock=lambda: time.now, pause=time.pause)
+    with pytest.raises(NotReady, match="put back, and still not ready: Deployment jupyter/hub"):
+        cluster.roll({OLD: NEW}, time.now + timedelta(minutes=15))
+
+
+def test_an_api_that_is_away_for_a_moment_is_waited_for() -> None:
+    cluster, answers = cluster_of(Api()), iter([turn.Unreachable("refused"), turn.ApiError(500, "etcd"), None])
+
+    def look() -> str:
+        if (fault := next(answers)) is not None:
+            raise fault
+        return ""
+
+    cluster.until(look, cluster.clock() + timedelta(minutes=1))
+    assert next(answers, "all asked") == "all asked"
 
 
 def test_what_stood_for_an_older_one_is_followed() -> None:

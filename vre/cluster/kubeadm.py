@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,28 @@ def versions(images: Mapping[str, str]) -> Versions:
     """Return the versions that the control plane's images (name, `:`, tag, `@`, digest) are tagged with."""
     tags = {name: images[name].partition("@")[0].rpartition(":")[2] for name in ("kube-apiserver", "etcd")}
     return Versions(kubernetes=tags["kube-apiserver"], etcd=tags["etcd"])
+
+
+def kept(config: str, live: str) -> str:
+    """Return a configuration with the versions that a machine's own has, where those are newer patch levels. Pure.
+
+    The machine took them from the signed repository (build/image/files/usr/lib/vre/controlplane.py); a launch from an
+    older checkout does not take it back.
+    """
+    told, found = read(config), read(live)
+    wanted, there = told["ClusterConfiguration"], found["ClusterConfiguration"]
+    if newer(there["kubernetesVersion"], wanted["kubernetesVersion"]):
+        wanted["kubernetesVersion"] = there["kubernetesVersion"]
+    etcd, its = wanted["etcd"]["local"], there["etcd"]["local"]
+    if newer(its["imageTag"], etcd["imageTag"]):
+        etcd["imageTag"] = its["imageTag"]
+    return _text(*told.values())
+
+
+def newer(one: str, other: str) -> bool:
+    """Say whether a version is a higher patch level of the same minor version as another. Pure."""
+    numbers = [[int(each) for each in re.findall(r"\d+", version)] for version in (one, other)]
+    return numbers[0][:2] == numbers[1][:2] and numbers[0] > numbers[1]
 
 
 def first(control: Control) -> str:

@@ -111,7 +111,10 @@ class ControlPlane(Handler):
         return Found(inputs=inputs, outputs=dict(state))
 
     def update(self, context: Context, resource_id: str, state: Props, inputs: Props) -> Props:
-        """Change settings and patch level in place. Raises VreError for another minor version."""
+        """Change settings and patch level in place. Raises VreError for another minor version.
+
+        What counts is what the machine has: it takes patch levels by itself, and is not taken back.
+        """
         before, after = (kubeadm.read(each["config"]) for each in (state, inputs))
         old, new = (each["ClusterConfiguration"]["kubernetesVersion"] for each in (before, after))
         if old.rpartition(".")[0] != new.rpartition(".")[0]:
@@ -120,8 +123,10 @@ class ControlPlane(Handler):
                 hint="launch a new stack beside it",
             )
         with wait(Connection.read(inputs["connection"]), context, timeout=120) as shell:
-            shell.put(File(path=CONFIG, content=inputs["config"].encode(), mode="0600"))
-            for phase in _phases(before, after):
+            live = shell.read(CONFIG)
+            wanted = kubeadm.kept(inputs["config"], live)
+            shell.put(File(path=CONFIG, content=wanted.encode(), mode="0600"))
+            for phase in _phases(kubeadm.read(live), kubeadm.read(wanted)):
                 context.report(f"kubeadm: {' '.join(phase)}")
                 command = ["kubeadm", "init", "phase", *phase, "--config", CONFIG]
                 shell.run(command, sudo=True, timeout=600, context=context, hint=HINT)

@@ -253,6 +253,12 @@ def standing(places: Places) -> dict[str, str]:
     return replaced(noted) if noted.settled == digest(read(places)) else {}
 
 
+def whole(places: Places) -> Mapping[str, str]:
+    """Return the newest images, short name -> reference, once the machine has them all; nothing before."""
+    noted = load(places)
+    return noted.lists[-1] if noted.lists and noted.settled == digest(read(places)) else {}
+
+
 def replaced(noted: Noted) -> dict[str, str]:
     """Return each former reference -> the one that stands for it now. Pure."""
     wanted = noted.lists[-1] if noted.lists else {}

@@ -15,13 +15,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar
 
 import containers
+import controlplane
 import patching
 import places
 import rollout
@@ -47,6 +48,7 @@ TURN = timedelta(minutes=30)  # for others to end their turns, where only servic
 RETRY = timedelta(hours=1)
 SPREAD = timedelta(minutes=15)
 ROLLOUT = timedelta(minutes=15)  # for pods from newer images to be ready
+Change = Callable[[rollout.Cluster, datetime], list[str]]
 
 
 class Failed(Exception):
@@ -245,36 +247,65 @@ class Patch:
 
     def renew(self) -> Exception | None:
         """Take newer container images; on the control machine have pods made from them. Returns what kept that."""
+        places = containers.Places(root=self.places.root)
+        works = (self.take, *((self.roll, self.follow) if self.places.own_api.exists() else ()))
+        faults = [fault for work in works if (fault := self.fault(work, places))]
+        return next((each for each in faults if not isinstance(each, Later)), next(iter(faults), None))
+
+    def fault(self, work: Callable[[containers.Places], None], places: containers.Places) -> Exception | None:
+        """Do it; return what kept it from being done."""
         try:
-            places = containers.Places(root=self.places.root)
-            if containers.settle(places, say):
-                self.note(renewed=now())
-            if self.places.own_api.exists():
-                self.roll(places)
+            work(places)
+            return None
         except rollout.Waits as error:
             return Later(str(error))
-        except (containers.Unfit, rollout.NotReady, turn.ApiError, turn.Unreachable) as error:
+        except (Later, Failed) as error:
+            return error
+        except (containers.Unfit, rollout.NotReady, turn.ApiError, turn.Unreachable, turn.TooLong) as error:
             return Failed("newer container images", str(error))
-        return None
+
+    def take(self, places: containers.Places) -> None:
+        """Bring this machine the images of the newest list."""
+        if containers.settle(places, say):
+            self.note(renewed=now())
 
     def roll(self, places: containers.Places) -> None:
-        """Have what names former images name those that stand for them now. What did not get ready is not tried again.
-
-        Raises what rollout.Cluster.roll raises.
-        """
+        """Have what names former images name those that stand for them now."""
         replaced = containers.standing(places)
-        tried = self.state.get("put_back") or {}
-        if tried.get("images") == sorted(replaced.values()):
-            raise rollout.NotReady(tried["said"])
-        api = turn.api(self.places.scratch, self.places.admin, self.places.root / "nowhere") if replaced else None
-        if api is None:
+        if changed := self.tried("put_back", sorted(replaced.values()), lambda one, end: one.roll(replaced, end)):
+            self.note(rolled={"at": now(), "objects": changed})
+
+    def follow(self, places: containers.Places) -> None:
+        """Have the control plane follow to another patch level, in this machine's turn."""
+        images = containers.whole(places)
+        settings = controlplane.Places(root=self.places.root)
+        if not settings.settings.exists() or not controlplane.behind(settings.settings.read_text(), images):
             return
+
+        def bring(cluster: rollout.Cluster, deadline: datetime) -> list[str]:
+            plane = controlplane.ControlPlane(places=settings, cluster=cluster, run=self.command)
+            made: list[str] = []
+            self.in_turn(lambda: made.extend(plane.bring(images, deadline)))
+            return made
+
+        if changed := self.tried("kept_back", sorted(images.values()), bring):
+            self.note(followed={"at": now(), "versions": changed})
+
+    def tried(self, name: str, images: Sequence[str], work: Change) -> list[str]:
+        """Change the cluster for these images, but not where that was put back before; return what was changed."""
+        before = self.state.get(name) or {}
+        if before.get("images") == list(images):
+            raise rollout.NotReady(before["said"])
+        api = turn.api(self.places.scratch, self.places.admin, self.places.root / "nowhere") if images else None
+        if api is None:
+            return []
         try:
-            changed = rollout.Cluster(api=api, say=say, pause=self.pause).roll(replaced, clock() + ROLLOUT)
+            changed = work(rollout.Cluster(api=api, say=say, pause=self.pause), clock() + ROLLOUT)
         except rollout.NotReady as error:
-            self.note(put_back={"images": sorted(replaced.values()), "said": str(error)})
+            self.note(**{name: {"images": list(images), "said": str(error)}})
             raise
-        self.note(put_back=None, **({"rolled": {"at": now(), "objects": changed}} if changed else {}))
+        self.note(**{name: None})
+        return changed
 
     # reboot
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import renew
 import turn
@@ -26,12 +26,17 @@ KINDS = {
     "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets/{}",
 }
 """What an image may be named in, and where that is. ConfigMaps come first: pods read them when they start."""
+PODS = "/api/v1/namespaces/{}/pods"
 OWNER = "vre-patch"
 MARK = "vre/images"
 """The annotation of a pod that starts anew since its settings name another image."""
 SEEN = timedelta(minutes=2)
 """For the kubelet to say what was just imported: it looks every half minute."""
 TRIES = 5
+ENDS = 3
+"""A container of a newer image that has ended so often is not waited for any longer."""
+AGAIN = timedelta(minutes=10)
+"""For what is put back to be up."""
 Object = dict[str, Any]
 
 
@@ -62,19 +67,19 @@ class Cluster:
         if not concerned:
             return []
         named = {old for each in concerned for old in names(each, replaced)}
-        self._until_everywhere({replaced[old] for old in named})
+        self.until_everywhere({replaced[old] for old in named})
         before = self._taken()
         self._take({**{old: replaced.get(new, new) for old, new in before.items()}, **replaced})
         made = f"{self.clock():%Y-%m-%dT%H:%M:%SZ}"
         changed = [*concerned, *also(things, concerned)]
         self._change(changed, replaced, made)
         try:
-            self._until_ready(changed, deadline)
+            self.until_ready(changed, deadline, made)
         except turn.TooLong as error:
             self.say(f"putting back: {error}")
             self._take(before)
             self._change(changed, {replaced[old]: old for old in named}, f"{made} back")
-            raise NotReady(f"{error}; the former images are back") from error
+            self._until_back(changed, error)
         return [title(each) for each in changed]
 
     def _members(self) -> list[Object]:
@@ -99,7 +104,7 @@ class Cluster:
                 raise
             return None
 
-    def _until_everywhere(self, wanted: Collection[str]) -> None:
+    def until_everywhere(self, wanted: Collection[str]) -> None:
         """Wait until each machine has the images: a pod whose image is not there does not start. Raises Waits."""
         deadline = self.clock() + SEEN
         while lacking := self._lacking(wanted):
@@ -150,15 +155,39 @@ class Cluster:
                     if error.status != 409 or not left:  # somebody changed it meanwhile
                         raise
 
-    def _until_ready(self, things: Iterable[Object], deadline: datetime) -> None:
+    def until_ready(self, things: Iterable[Object], deadline: datetime, made: str = "") -> None:
+        """Wait until all pods of these objects are up. Raises turn.TooLong: they are not, or end again and again."""
         waiting = [each for each in things if each["kind"] != "ConfigMap"]
-        while True:
+
+        def look() -> str:
             now = [self._live(each) for each in waiting]
-            waiting = [each for each, live in zip(waiting, now, strict=True) if live is not None and not ready(live)]
-            if not waiting:
+            waiting[:] = [each for each, live in zip(waiting, now, strict=True) if live is not None and not ready(live)]
+            for space in {each["metadata"]["namespace"] for each in waiting} if made else ():
+                for fault in ended(self.api.request("GET", PODS.format(space))["items"], made):
+                    raise turn.TooLong(fault)
+            return ", ".join(map(title, waiting))
+
+        self.until(look, deadline)
+
+    def _until_back(self, things: Iterable[Object], why: Exception) -> NoReturn:
+        """Wait until the former images' pods are up again. Raises NotReady, which says whether they are."""
+        try:
+            self.until_ready(things, self.clock() + AGAIN)
+        except turn.TooLong as error:
+            raise NotReady(f"{why}; put back, and still {error}") from why
+        raise NotReady(f"{why}; the former images are back") from why
+
+    def until(self, look: Callable[[], str], deadline: datetime) -> None:
+        """Wait until `look` has nothing left to name; the API may be away meanwhile. Raises turn.TooLong."""
+        while True:
+            try:
+                left = look()
+            except (turn.Unreachable, turn.ApiError) as error:
+                left = str(error)
+            if not left:
                 return
             if self.clock() >= deadline:
-                raise turn.TooLong(f"not ready: {', '.join(map(title, waiting))}")
+                raise turn.TooLong(f"not ready: {left}")
             self.pause(turn.AGAIN)
 
 
@@ -215,6 +244,17 @@ def ready(thing: Mapping[str, Any]) -> bool:
         wanted = int(spec.get("replicas", 1))
         counts = ("replicas", "updatedReplicas", "availableReplicas")
     return all(int(status.get(each) or 0) == wanted for each in counts)
+
+
+def ended(pods: Iterable[Object], made: str) -> list[str]:
+    """Say which containers of the pods that were made at a moment have ended too often. Pure."""
+    return [
+        f"{pod['metadata']['name']}: container {one['name']} ended {one['restartCount']} times"
+        for pod in pods
+        if (pod["metadata"].get("annotations") or {}).get(MARK) == made
+        for one in pod["status"].get("containerStatuses") or []
+        if int(one["restartCount"]) >= ENDS
+    ]
 
 
 def title(thing: Mapping[str, Any]) -> str:
