@@ -256,8 +256,8 @@ class Patches(Model):
         examples=["by-hand"],
     )  # fmt: skip
     repository: Repository | None = Field(
-        default=None, description="A signed repository with newer patch levels of Kubernetes' programs; none: only a "
-        "new image brings them", examples=["https://packages.example.org/vre"],
+        default=None, description="A signed repository with newer patch levels of Kubernetes and container images; "
+        "none: programs come with a new image, container images with `vre up`", examples=["https://packages.example.org/vre"],
     )  # fmt: skip
     key: str = Field(
         default="", description="Path of the repository's public key; empty: this project's own",
