@@ -26,6 +26,7 @@ import controlplane
 import patching
 import places
 import rollout
+import runtime
 import turn
 from alone import alone
 
@@ -174,13 +175,16 @@ class Patch:
         if planned:
             say(f"upgrading {', '.join(map(str, planned))}")
             if patching.needs_turn(planned):
-                self.in_turn(self.install)
+                self.in_turn(lambda: self.install(planned))
             else:
-                self.install()
+                self.install(planned)
         self.finished(planned)
 
-    def install(self) -> None:
+    def install(self, planned: Sequence[patching.Change]) -> None:
         """Unpack and set up; needrestart, called by apt, starts services anew that run what was replaced."""
+        if names := [each.package for each in planned if each.package in runtime.PACKAGES]:
+            self.command(*APT, "--download-only", *UPGRADE)
+            runtime.quietly(self.command, lambda: self.command(*APT, "--only-upgrade", "install", *names))
         self.command(*APT, *UPGRADE)
         os.sync()  # dpkg syncs what it unpacks, not what packages' scripts write: an initrd, the loaders' lists
 
@@ -219,10 +223,7 @@ class Patch:
                 self.release(node)
 
     def remember(self) -> None:
-        """Note what everything has loaded: what was installed at the first run of this boot.
-
-        A later run sees by it what was changed since, also by a run that failed or was broken off after it.
-        """
+        """Note what everything has loaded, as installed at this boot's first run: later ones see what changed since."""
         if (self.state.get("loaded") or {}).get("boot") != self.boot:
             self.note(loaded={**self.versions(patching.BASE), "boot": self.boot})
 
@@ -277,8 +278,7 @@ class Patch:
 
     def follow(self, places: containers.Places) -> None:
         """Have the control plane follow to another patch level, in this machine's turn."""
-        images = containers.whole(places)
-        settings = controlplane.Places(root=self.places.root)
+        images, settings = containers.whole(places), controlplane.Places(root=self.places.root)
         if not settings.settings.exists() or not controlplane.behind(settings.settings.read_text(), images):
             return
 
