@@ -128,7 +128,8 @@ def test_what_keeps_machines_patched_is_a_package_that_a_newer_one_replaces(tmp_
     file = deb.write(made(OWN), tmp_path)
     lines = [line.split() for line in said("dpkg-deb", "--contents", file).splitlines()]
     modes = {words[-1].removeprefix("./"): words[0] for words in lines if words[0][0] == "-"}
-    programs = {"alone", "containers", "integrity", "patch", "patching", "places", "renew", "rollout", "tested", "turn"}
+    programs = {"alone", "containers", "controlplane", "integrity", "patch", "patching", "places", "renew", "rollout"}
+    programs |= {"runtime", "tested", "turn"}
     assert {f"usr/lib/vre/{name}.py" for name in programs} <= set(modes)
     assert {"usr/lib/systemd/system/vre-patch.timer", "usr/lib/tmpfiles.d/vre.conf"} <= set(modes)
     assert {name for name, mode in modes.items() if "x" in mode} == {"usr/lib/vre/integrity.py"}

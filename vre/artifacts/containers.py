@@ -19,7 +19,6 @@ from vre.run import run
 
 RECIPE = "1"  # raised when this module makes other bytes from the same inputs
 GATHERED = "2"  # raised when `oci.gather` does
-DIGESTS = "digests.json"
 BIN = "usr/local/bin"
 PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
 NOBODY = 65532  # the account that static programs run as: it owns nothing
@@ -257,10 +256,9 @@ def _gather(table: Table, layouts: Mapping[str, Path], store: Store, report: Rep
 
     def make(folder: Path) -> None:
         report("layers of container images")
-        found = oci.gather({names[short]: layout for short, layout in layouts.items()}, folder / "layout")
-        (folder / DIGESTS).write_text(json.dumps(found, indent=1, sort_keys=True))
+        oci.gather({names[short]: layout for short, layout in layouts.items()}, folder / "layout")
 
     path = store.get("containers", inputs, make, report)
-    found = json.loads((path / DIGESTS).read_text())
-    digests = {short: str(found[name]) for short, name in names.items()}
+    found = oci.digests(path / "layout")
+    digests = {short: found[name] for short, name in names.items()}
     return Containers(layout=path / "layout", names=names, digests=digests, key=path.name)

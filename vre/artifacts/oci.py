@@ -149,6 +149,12 @@ def gather(layouts: Mapping[str, Path], into: Path) -> dict[str, str]:
         entries.append({**entry, "annotations": {CONTAINERD_NAME: name}})
     (into / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
     (into / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}, indent=1))
+    return digests(into)
+
+
+def digests(layout: Path) -> dict[str, str]:
+    """Return full name -> digest of every image of a gathered layout."""
+    entries = json.loads((layout / "index.json").read_text())["manifests"]
     return {str(each["annotations"][CONTAINERD_NAME]): str(each["digest"]) for each in entries}
 
 

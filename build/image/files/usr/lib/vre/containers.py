@@ -249,14 +249,19 @@ def _pack(folder: Path, entries: list[dict[str, Any]], archive: Path) -> None:
 
 def standing(places: Places) -> dict[str, str]:
     """Return what stands for former images, by the list that the machine has whole; nothing before it has it."""
-    noted = load(places)
-    return replaced(noted) if noted.settled == digest(read(places)) else {}
+    return replaced(_settled(places))
 
 
 def whole(places: Places) -> Mapping[str, str]:
     """Return the newest images, short name -> reference, once the machine has them all; nothing before."""
+    lists = _settled(places).lists
+    return lists[-1] if lists else {}
+
+
+def _settled(places: Places) -> Noted:
+    """Return what is remembered, once the machine has the newest list whole; nothing before."""
     noted = load(places)
-    return noted.lists[-1] if noted.lists and noted.settled == digest(read(places)) else {}
+    return noted if noted.settled == digest(read(places)) else Noted()
 
 
 def replaced(noted: Noted) -> dict[str, str]:
