@@ -22,7 +22,7 @@ CONTAINERD_NAME = "io.containerd.image.name"  # the annotation containerd's impo
 TAG = "image"  # the one tag inside a layout that holds one image
 GZIP, ZSTD = "application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.oci.image.layer.v1.tar+zstd"
 LEVEL = "-9"
-"""Of zstd: higher ones cost twice the time for one part in a hundred. Unpacking takes as long with any."""
+"""Of zstd: higher ones cost twice the time for one part in a hundred."""
 HISTORY = ("--history.created", CREATED, "--history.author", "vre")
 
 
@@ -128,8 +128,7 @@ def descriptor(layout: Path) -> dict[str, Any]:
 def gather(layouts: Mapping[str, Path], into: Path) -> dict[str, str]:
     """Put many one-image layouts, by their full names, into one that shares their layers; return full name -> digest.
 
-    umoci's gzip becomes zstd: machines unpack it several times as fast, which counts where a processor is emulated, and
-    have a fifth less to fetch.
+    umoci's gzip becomes zstd: machines have a fifth less to fetch.
     """
     place = into / "blobs" / "sha256"
     place.mkdir(parents=True)
