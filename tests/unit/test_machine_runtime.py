@@ -1,4 +1,4 @@
-"""A container runtime that is replaced: no kubelet acts before every pod is known again."""
+"""A container runtime that is replaced: no kubelet acts before every pod and container is known again."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import runtime
 
 
 class Machine:
-    """Says which pods containerd knows at each look, and notes what was done."""
+    """Says which pods and containers containerd knows at each look (`pods/containers`), and notes what was done."""
 
     def __init__(self, *looks: str, kubelet: str = "active") -> None:
         self.looks = list(looks)
@@ -17,8 +17,10 @@ class Machine:
     def run(self, *words: str, accept: tuple[int, ...] = (0,)) -> str:
         if words[:2] == ("systemctl", "is-active"):
             return f"{self.kubelet}\n"
-        if words[0] == "crictl":
-            return self.looks.pop(0)
+        if words[:2] == ("crictl", "pods"):
+            return self.looks[0].split("/")[0]
+        if words[:2] == ("crictl", "ps"):
+            return self.looks.pop(0).split("/")[1]
         self.did.append(" ".join(words[1:] if words[0] == "systemctl" else words[:1]))
         return ""
 
@@ -34,13 +36,14 @@ OVER = f"stop {runtime.UNIT}.timer"
 @pytest.mark.parametrize(
     ("looks", "again"),
     [
-        (["a\nb\n", "a\nb\n"], 0),
-        (["a\nb\n", "a\nb\nc\n"], 0),
-        (["a\nb\n", "a\n", "a\nb\n"], 1),
-        (["a\nb\n", "", "b\n", "b\n", "b\n"], runtime.STARTS),
+        (["a\nb\n/c\n", "a\nb\n/c\n"], 0),
+        (["a\nb\n/c\n", "a\nb\nd\n/c\ne\n"], 0),
+        (["a\nb\n/c\n", "a\n/c\n", "a\nb\n/c\n"], 1),
+        (["a\nb\n/c\n", "a\nb\n/", "a\nb\n/c\n"], 1),
+        (["a\nb\n/c\n", "/", "b\n/c\n", "a\n/c\n", "a\nb\n/"], runtime.STARTS),
     ],
 )
-def test_the_kubelet_waits_until_every_pod_is_known_again(looks: list[str], again: int) -> None:
+def test_the_kubelet_waits_until_all_that_runs_is_known_again(looks: list[str], again: int) -> None:
     machine = Machine(*looks)
     runtime.quietly(machine.run, machine.work)
     assert machine.did == ["systemd-run", STOP, "work", *[AGAIN] * again, START, OVER]
@@ -56,7 +59,7 @@ def end() -> None:
 
 @pytest.mark.parametrize(("work", "kind"), [(fail, OSError), (end, SystemExit)])
 def test_the_kubelet_runs_again_whatever_happens(work: Callable[[], None], kind: type[BaseException]) -> None:
-    machine = Machine("a\n")
+    machine = Machine("a\n/c\n")
     with pytest.raises(kind):
         runtime.quietly(machine.run, work)
     assert machine.did == ["systemd-run", STOP, START, OVER]
