@@ -6,7 +6,12 @@ from pathlib import Path
 
 from tests.machine.stack import KUBECTL, Machine, Stack
 
+LOST = "[Uu]nknown state|SandboxChanged|[Ff]ailed to load|shim disconnected|dead shim|[Kk]illing|will be restarted"
+"""What containerd and the kubelet say when a container does not live on."""
+JOURNAL = ("journalctl", "--boot=0", "--output=short-monotonic", "--no-pager")
 QUESTIONS = (
+    (*JOURNAL, "--lines=15", "--unit=containerd", "--unit=kubelet", f"--grep={LOST}"),
+    (*JOURNAL, "--lines=15", "--unit=vre-patch"),
     (*KUBECTL, "get", "pods", "--all-namespaces", "--output=wide"),
     (*KUBECTL, "get", "endpointslices", "--all-namespaces"),
     (*KUBECTL, "get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"),
@@ -21,7 +26,7 @@ QUESTIONS = (
     ),
     (*KUBECTL, "logs", "--namespace=kube-system", "--tail=15", "--prefix", "--selector=app=network-policies"),
     ("nft", "list", "table", "inet", "kube-network-policies"),
-    ("journalctl", "--boot=0", "--lines=25", "--output=short-monotonic", "--no-pager"),
+    (*JOURNAL, "--lines=25"),
     ("uptime",),
 )
 LINES = 40

@@ -13,16 +13,20 @@ class Machine:
         self.looks = list(looks)
         self.kubelet = kubelet
         self.did: list[str] = []
+        self.said: list[str] = []
 
     def run(self, *words: str, accept: tuple[int, ...] = (0,)) -> str:
         if words[:2] == ("systemctl", "is-active"):
             return f"{self.kubelet}\n"
-        if words[:2] == ("crictl", "pods"):
+        if words[:4] == (*runtime.CRICTL, "pods"):
             return self.looks[0].split("/")[0]
-        if words[:2] == ("crictl", "ps"):
+        if words[:4] == (*runtime.CRICTL, "ps"):
             return self.looks.pop(0).split("/")[1]
         self.did.append(" ".join(words[1:] if words[0] == "systemctl" else words[:1]))
         return ""
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
     def work(self) -> None:
         self.did.append("work")
@@ -45,8 +49,9 @@ OVER = f"stop {runtime.UNIT}.timer"
 )
 def test_the_kubelet_waits_until_all_that_runs_is_known_again(looks: list[str], again: int) -> None:
     machine = Machine(*looks)
-    runtime.quietly(machine.run, machine.work)
+    runtime.quietly(machine.run, machine.say, machine.work)
     assert machine.did == ["systemd-run", STOP, "work", *[AGAIN] * again, START, OVER]
+    assert len(machine.said) == again
 
 
 def fail() -> None:
@@ -61,12 +66,12 @@ def end() -> None:
 def test_the_kubelet_runs_again_whatever_happens(work: Callable[[], None], kind: type[BaseException]) -> None:
     machine = Machine("a\n/c\n")
     with pytest.raises(kind):
-        runtime.quietly(machine.run, work)
+        runtime.quietly(machine.run, machine.say, work)
     assert machine.did == ["systemd-run", STOP, START, OVER]
 
 
 @pytest.mark.parametrize("state", ["inactive", "failed", ""])
 def test_a_machine_without_a_kubelet_that_runs_is_given_none(state: str) -> None:
     machine = Machine(kubelet=state)
-    runtime.quietly(machine.run, machine.work)
+    runtime.quietly(machine.run, machine.say, machine.work)
     assert machine.did == ["work"]

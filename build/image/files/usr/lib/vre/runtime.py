@@ -1,8 +1,8 @@
 """A container runtime that is replaced under running pods: nobody acts on what it says before it knows them all again.
 
-containerd gives each pod and each container ten seconds to answer when it starts. What does not answer in time, on a busy
-machine, is unknown to it, and the kubelet ends it for that. So the kubelet waits, and containerd starts once more where
-it lost something. Python's standard library only.
+containerd gives each pod and each container ten seconds to answer when it starts. What does not answer in time, on a
+busy machine, is unknown to it, and the kubelet ends it for that. So the kubelet waits, and containerd starts once more
+where it lost something. Python's standard library only.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,13 @@ PACKAGES = frozenset({"containerd", "runc"})
 STARTS = 3
 LATEST, UNIT = "10min", "vre-kubelet-again"
 """The kubelet is started by then, whatever becomes of this program."""
+CRICTL = ("crictl", "--timeout", "60s")
+"""Its own two seconds are too few on a busy machine; and no answer would pass for nothing that runs."""
 ANY = tuple(range(256))
 Run = Callable[..., str]
 
 
-def quietly(run: Run, work: Callable[[], object]) -> None:
+def quietly(run: Run, say: Callable[[str], object], work: Callable[[], object]) -> None:
     """Do it while no kubelet runs, and see that all that runs is known afterwards. `run` runs a command."""
     if run("systemctl", "is-active", "kubelet.service", accept=ANY).strip() != "active":
         work()
@@ -27,8 +29,9 @@ def quietly(run: Run, work: Callable[[], object]) -> None:
     try:
         work()
         for _ in range(STARTS):
-            if before <= known(run):
+            if not (lost := before - known(run)):
                 break
+            say(f"containerd does not know {len(lost)} of {len(before)} that run: it starts once more")
             run("systemctl", "restart", "containerd.service")
     finally:
         run(*start)
@@ -37,5 +40,5 @@ def quietly(run: Run, work: Callable[[], object]) -> None:
 
 def known(run: Run) -> set[str]:
     """Return the pods and the containers that containerd knows to be well: it can lose one of either alone."""
-    pods = run("crictl", "pods", "--state", "Ready", "--quiet", accept=ANY)
-    return {*pods.split(), *run("crictl", "ps", "--state", "Running", "--quiet", accept=ANY).split()}
+    pods = run(*CRICTL, "pods", "--state", "Ready", "--quiet", accept=ANY)
+    return {*pods.split(), *run(*CRICTL, "ps", "--state", "Running", "--quiet", accept=ANY).split()}
