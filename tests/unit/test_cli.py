@@ -170,6 +170,7 @@ def test_a_stack_that_is_not_launched_says_how() -> None:
         (["local-worker-1", "--", "uptime"], "local-worker-1", ["uptime"]),
         (["--", "uptime", "-p"], "local-control", ["uptime", "-p"]),
         (["uptime", "-p"], "local-control", ["uptime", "-p"]),
+        (["uptime -p; df -h"], "local-control", ["uptime -p; df -h"]),
         (["control", "echo", "--", "x"], "local-control", ["echo", "x"]),
         (["--", "echo", "--", "x"], "local-control", ["echo", "--", "x"]),
     ],
@@ -194,6 +195,10 @@ def test_ssh_trusts_the_pinned_host_keys_and_no_others(there: Outputs, stacks: P
     assert words[-2:] == ["vre@192.168.77.10", "echo 'a b; c'"]
     assert words[words.index("-i") + 1] == "/keys/id"
     assert known.read_text() == f"192.168.77.10 {KEY}\nfd76::a {KEY}\n192.168.77.20 {KEY}\n"
+
+
+def test_a_single_word_is_a_line_for_the_machines_shell(there: Outputs) -> None:
+    assert reach.openssh(there, there.machine(), ["echo a; df -h | tail -1"])[-1] == "echo a; df -h | tail -1"
 
 
 def test_kubectl_hands_every_word_on(there: Outputs, stacks: Path, monkeypatch: pytest.MonkeyPatch) -> None:

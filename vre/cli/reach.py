@@ -1,6 +1,7 @@
 """Commands that reach into a launched stack: a shell, kubectl, logs, the hypervisor."""
 
 import glob
+import re
 import shlex
 import sys
 from enum import StrEnum
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 MOMENT = f"{'[0-9]' * 8}T{'[0-9]' * 6}Z"
 """How the moment in a log's name looks: a longer stack's name is not taken for one."""
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
+"""What a word is like that is meant to name a machine, not a command."""
 KUBECTL = ("sudo", "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf")
 
 
@@ -43,13 +46,16 @@ def chosen(there: "Outputs", words: list[str]) -> tuple["Node", list[str]]:
         try:
             return there.machine(rest[0]), rest[1:]
         except VreError:
-            if "--" in words or (len(rest) == 1 and "-" in rest[0]):
+            if "--" in words or (len(rest) == 1 and NAME.fullmatch(rest[0])):
                 raise
     return there.machine(), rest
 
 
 def openssh(there: "Outputs", node: "Node", words: list[str]) -> list[str]:
-    """Return the OpenSSH command that reaches a machine: its pinned host keys and no others, the stack's key."""
+    """Return the OpenSSH command that reaches a machine: its pinned host keys and no others, the stack's key.
+
+    Words stay words on the machine; a single one is a line for its shell, as OpenSSH itself takes it.
+    """
     known = known_hosts(there)
     key = ["-i", there.identity, "-o", "IdentitiesOnly=yes"] if there.identity else []
     terminal = ["-t"] if words and sys.stdin.isatty() and sys.stdout.isatty() else []
@@ -66,7 +72,8 @@ def openssh(there: "Outputs", node: "Node", words: list[str]) -> list[str]:
     way = there.way(node)
     # Not ProxyJump: it would leave out the options, and with them the pinned host keys.
     proxy = ["-o", f"ProxyCommand={shlex.join([*client, '-W', '%h:%p', f'vre@{way.addresses[0]}'])}"] if way else []
-    return [*client, *proxy, *terminal, f"vre@{node.addresses[0]}", *([shlex.join(words)] if words else [])]
+    line = [shlex.join(words)] if words[1:] else words
+    return [*client, *proxy, *terminal, f"vre@{node.addresses[0]}", *line]
 
 
 def known_hosts_file(stack: str) -> Path:
