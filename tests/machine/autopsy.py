@@ -6,12 +6,25 @@ from pathlib import Path
 
 from tests.machine.stack import KUBECTL, Machine, Stack
 
-LOST = "[Uu]nknown state|SandboxChanged|[Ff]ailed to load|shim disconnected|dead shim|[Kk]illing|will be restarted"
-"""What containerd and the kubelet say when a container does not live on."""
 JOURNAL = ("journalctl", "--boot=0", "--output=short-monotonic", "--no-pager")
+LATELY = (*JOURNAL, "--since=-4min")
+"""What the machine said of its containers is picked out of it, and shortened."""
+TELLING = re.compile(
+    r"containerd\[|cri-containerd-|(containerd|kubelet|vre-patch)\.service: |(Stopp|Start)(ed|ing) (containerd|kubelet)"
+    r"|Reloading|python3\[|[Kk]illed process|oom",
+)
+DULL = re.compile(
+    r"loading plugin|left-over|usually indicates|remains running|Consumed|Start cri plugin|StopPodSandbox|Connect"
+    r"|RemovePodSandbox|RemoveContainer|Forcibly stopping|TearDown network|cleaning up|serving\.\.\.|syncer|NRI"
+    r"|streaming server|Stream server|content store|legacy CRI|image filesystem path|subscribing"
+)
+SHORTER = (
+    (r'time="[^"]*" level=(?:info )?', ""),
+    (r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1"),
+    (r"^(\[ *\d+\.\d)\d*\] \S+ ", r"\1] "),
+    (r"libcontainer container|container_id:\S+|exited_at:.*|namespace=k8s.io|msg=| - containerd container runtime", ""),
+)
 QUESTIONS = (
-    (*JOURNAL, "--lines=15", "--unit=containerd", "--unit=kubelet", f"--grep={LOST}"),
-    (*JOURNAL, "--lines=15", "--unit=vre-patch"),
     (*KUBECTL, "get", "pods", "--all-namespaces", "--output=wide"),
     (*KUBECTL, "get", "endpointslices", "--all-namespaces"),
     (*KUBECTL, "get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"),
@@ -34,7 +47,7 @@ LINES = 40
 
 def look(machine: Machine) -> str:
     """Return how the machine and its cluster are, the last lines of each answer, or that it does not answer."""
-    told = []
+    told = [*containers(machine)]
     for words in QUESTIONS:
         try:
             done = machine.result("sudo", "-n", *words, timeout=60)
@@ -43,6 +56,23 @@ def look(machine: Machine) -> str:
             break
         told += [f"$ {' '.join(words)}", *(done.stdout + done.stderr).splitlines()[-LINES:]]
     return "\n".join(told)
+
+
+def containers(machine: Machine) -> list[str]:
+    """Return what was said of the machine's containers in the last minutes, and what the daily upgrade said."""
+    try:
+        done = machine.result("sudo", "-n", *LATELY, timeout=60)
+    except subprocess.TimeoutExpired:
+        return ["the journal: no answer"]
+    return ["what was said of containers:", *picked(done.stdout)]
+
+
+def picked(journal: str) -> list[str]:
+    """Return the lines of a journal that tell what became of containers, shortened. Pure."""
+    told = [line for line in journal.splitlines() if TELLING.search(line) and not DULL.search(line)]
+    for long, short in SHORTER:
+        told = [re.sub(long, short, line) for line in told]
+    return [line[:150].rstrip() for line in told][-2 * LINES :]
 
 
 def launch(stack: Stack) -> str:

@@ -58,6 +58,17 @@ def test_a_reboot_that_waits_says_since_when_why_and_until_when() -> None:
     assert "reboot" not in seen({"patched": before(hours=1), "window": WINDOW})
 
 
+@pytest.mark.requirement("P-38", "H-04")
+def test_pods_that_a_newer_container_runtime_ended_are_named() -> None:
+    lost = {"at": before(hours=3), "pods": ["jupyter/hub-1", "kube-system/kube-proxy-2"]}
+    found = seen({"patched": before(hours=3), "lost": lost})["container runtime"]
+    assert found.found == "jupyter/hub-1, kube-system/kube-proxy-2 started anew 3 h ago, when it was upgraded"
+    assert found.state == State.WARNING
+    old = {**lost, "at": before(hours=72)}
+    assert "container runtime" not in seen({"patched": before(hours=3), "lost": old})
+    assert "container runtime" not in seen({"patched": before(hours=3), "lost": None})
+
+
 @pytest.mark.requirement("P-35")
 @pytest.mark.parametrize(
     ("moment", "judged", "age"),

@@ -1,13 +1,25 @@
 """A container runtime that is replaced: no kubelet acts before every pod and container is known again."""
 
+import json
 from collections.abc import Callable
 
 import pytest
 import runtime
 
 
+def listed(kind: str, names: str) -> str:
+    """Return what crictl prints of a pod or container for each letter, `!` for no answer."""
+    if names == "!":
+        return "level=fatal msg=connection refused"
+    pod = {"io.kubernetes.pod.namespace": "site"}
+    return json.dumps({kind: [{"id": each, "labels": {**pod, "io.kubernetes.pod.name": each}} for each in names]})
+
+
 class Machine:
-    """Says which pods and containers containerd knows at each look (`pods/containers`), and notes what was done."""
+    """Says which pods and containers containerd knows at each look (`pods/containers`, a letter each).
+
+    Notes what was done.
+    """
 
     def __init__(self, *looks: str, kubelet: str = "active") -> None:
         self.looks = list(looks)
@@ -19,9 +31,9 @@ class Machine:
         if words[:2] == ("systemctl", "is-active"):
             return f"{self.kubelet}\n"
         if words[:4] == (*runtime.CRICTL, "pods"):
-            return self.looks[0].split("/")[0]
+            return listed("items", self.looks[0].split("/")[0])
         if words[:4] == (*runtime.CRICTL, "ps"):
-            return self.looks.pop(0).split("/")[1]
+            return listed("containers", self.looks.pop(0).split("/")[1])
         self.did.append(" ".join(words[1:] if words[0] == "systemctl" else words[:1]))
         return ""
 
@@ -38,20 +50,28 @@ OVER = f"stop {runtime.UNIT}.timer"
 
 @pytest.mark.requirement("P-38", "H-04")
 @pytest.mark.parametrize(
-    ("looks", "again"),
+    ("looks", "again", "lost"),
     [
-        (["a\nb\n/c\n", "a\nb\n/c\n"], 0),
-        (["a\nb\n/c\n", "a\nb\nd\n/c\ne\n"], 0),
-        (["a\nb\n/c\n", "a\n/c\n", "a\nb\n/c\n"], 1),
-        (["a\nb\n/c\n", "a\nb\n/", "a\nb\n/c\n"], 1),
-        (["a\nb\n/c\n", "/", "b\n/c\n", "a\n/c\n", "a\nb\n/"], runtime.STARTS),
+        (["ab/c", "ab/c"], 0, []),
+        (["ab/c", "abd/ce"], 0, []),
+        (["ab/c", "a/c", "ab/c"], 1, []),
+        (["ab/c", "ab/", "ab/c"], 1, []),
+        (["ab/c", "!/!", "b/c", "ab/c"], 2, []),
+        (["ab/c", "/", "b/c", "a/c", "ab/c"], runtime.STARTS, []),
+        (["ab/c", "/", "b/c", "a/c", "b/"], runtime.STARTS, ["site/a", "site/c"]),
     ],
 )
-def test_the_kubelet_waits_until_all_that_runs_is_known_again(looks: list[str], again: int) -> None:
+def test_the_kubelet_waits_until_all_that_runs_is_known_again(looks: list[str], again: int, lost: list[str]) -> None:
     machine = Machine(*looks)
-    runtime.quietly(machine.run, machine.say, machine.work)
+    assert runtime.quietly(machine.run, machine.say, machine.work) == lost
     assert machine.did == ["systemd-run", STOP, "work", *[AGAIN] * again, START, OVER]
-    assert len(machine.said) == again
+    assert len(machine.said) == again + bool(lost)
+    assert all(each in machine.said[-1] for each in lost)
+
+
+def test_a_pod_of_no_kubelet_is_seen_too() -> None:
+    made = {"id": "a", "metadata": {"name": "trial"}}
+    assert runtime.known(lambda *words, accept: json.dumps({"items": [made], "containers": None})) == {"a": "?/?"}
 
 
 def fail() -> None:
@@ -64,7 +84,7 @@ def end() -> None:
 
 @pytest.mark.parametrize(("work", "kind"), [(fail, OSError), (end, SystemExit)])
 def test_the_kubelet_runs_again_whatever_happens(work: Callable[[], None], kind: type[BaseException]) -> None:
-    machine = Machine("a\n/c\n")
+    machine = Machine("a/c")
     with pytest.raises(kind):
         runtime.quietly(machine.run, machine.say, work)
     assert machine.did == ["systemd-run", STOP, START, OVER]

@@ -6,6 +6,7 @@ from typing import Any
 
 import patch
 import pytest
+import runtime
 
 from tests.unit import patched
 from tests.unit.patched import KERNEL, RUNTIME, Cluster, Machine, server, upgraded, worker
@@ -133,6 +134,18 @@ def test_a_newer_runtime_is_taken_in_turn_and_nothing_is_drained(machine: Machin
     assert "unschedulable" not in cluster.node["spec"]
     assert "PUT /api/v1/namespaces/kube-system/configmaps/vre-patch" in cluster.asked
     assert cluster.notes["vre/holder"] == ""
+
+
+@pytest.mark.requirement("P-38")
+def test_pods_that_did_not_live_through_a_newer_runtime_are_noted(
+    machine: Machine, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for lost in (["jupyter/hub-1"], []):
+        monkeypatch.setattr(runtime, "quietly", lambda run, say, work, lost=lost: [work(), lost][1])
+        machine.write("upgradable", RUNTIME)
+        assert machine.run() == 0
+        assert machine.state.get("lost", {"pods": []})["pods"] == lost
+        (machine.root / "log.installed").unlink()
 
 
 def test_a_runtime_waits_for_its_turn_and_is_tried_again(machine: Machine, cluster: Cluster) -> None:

@@ -54,6 +54,8 @@ def look(name: str, found: Noted, now: datetime) -> Iterator[Check]:
         yield _archive(f"{name} archive", found.archive, now)
     if state.get("reboot"):
         yield _reboot(name, state, now)
+    if state.get("lost") and now - _time(state["lost"]["at"]) < PATCH_AGE:
+        yield _lost(name, state["lost"], now)
     if state.get("components"):
         yield good("machines", f"{name} versions", _versions(state["components"], state.get("behind") or {}))
 
@@ -104,6 +106,12 @@ def _reboot(name: str, state: Mapping[str, Any], now: datetime) -> Check:
     waiting = state["reboot"]
     told = f"waits since {_age(now - _time(waiting['since']))} ({', '.join(waiting['why'])}), window {state['window']}"
     return warning("machines", f"{name} reboot", told, f"at once: vre ssh {name} -- sudo systemctl reboot")
+
+
+def _lost(name: str, lost: Mapping[str, Any], now: datetime) -> Check:
+    """Say which pods did not live through a change of the container runtime."""
+    told = f"{', '.join(lost['pods'])} started anew {_age(now - _time(lost['at']))} ago, when it was upgraded"
+    return warning("machines", f"{name} container runtime", told, "what was not saved in them is lost")
 
 
 def _time(text: str) -> datetime:

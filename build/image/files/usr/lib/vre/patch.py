@@ -184,7 +184,8 @@ class Patch:
         """Unpack and set up; needrestart, called by apt, starts services anew that run what was replaced."""
         if names := [each.package for each in planned if each.package in runtime.PACKAGES]:
             self.command(*APT, "--download-only", *UPGRADE)
-            runtime.quietly(self.command, say, lambda: self.command(*APT, "--only-upgrade", "install", *names))
+            lost = runtime.quietly(self.command, say, lambda: self.command(*APT, "--only-upgrade", "install", *names))
+            self.note(lost={"at": now(), "pods": lost} if lost else None)
         self.command(*APT, *UPGRADE)
         os.sync()  # dpkg syncs what it unpacks, not what packages' scripts write: an initrd, the loaders' lists
 
