@@ -11,7 +11,7 @@ LATELY = (*JOURNAL, "--since=-4min")
 """What the machine said of its containers is picked out of it, and shortened."""
 TELLING = re.compile(
     r"containerd\[|cri-containerd-|(containerd|kubelet|vre-patch)\.service: |(Stopp|Start)(ed|ing) (containerd|kubelet)"
-    r"|Reloading|python3\[|[Kk]illed process|oom",
+    r"|Reloading|python3\[|[Kk]illed process|oom|segfault|traps:",
 )
 DULL = re.compile(
     r"loading plugin|left-over|usually indicates|remains running|Consumed|Start cri plugin|StopPodSandbox|Connect"
