@@ -44,6 +44,7 @@ test-all: setup check ## Run all tests, the longest drills too
 	@$(python) -m pytest $(tests) --drills $(report)
 
 bench: setup $(develop) ## Measure speed and size; results in docs/benchmarks*.md
+	@$(vre) setup software
 	@$(python) -m tests.bench
 	@$(python) -m tests.bench_clouds
 	@$(python) -m tests.bench_image

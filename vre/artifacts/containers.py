@@ -76,10 +76,11 @@ def build(store: Store, report: Report, *, table: Table | None = None, programs:
     sets = sorted({source for image in table.images for source in image.programs})
     base = _base(table, store, report)
     bases = {"debian": base / "layout", "static": _static(base, store, report) / "layout"}
-    work = Work(store=store, report=report, base=base, programs=programs or (lambda: build_all(sets, report, store)))
     # The slow ones first, then what needs no program: the rest waits for its programs.
     order = sorted(table.images, key=lambda image: (bool(image.programs), not (image.python or image.node)))
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        waited = programs or ahead.submit(build_all, sets, report, store).result
+        work = Work(store=store, report=report, base=base, programs=waited)
         built = pool.map(lambda image: _build(image, bases[image.base], work), order)
         layouts = dict(zip([image.name for image in order], built, strict=True))
     return _gather(table, layouts, store, report)

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vre import packages
-from vre.artifacts import containers as container_images
-from vre.artifacts import debian, table
+from vre.artifacts import debian
 from vre.artifacts.containers import Containers
-from vre.artifacts.golang import build_all
 from vre.artifacts.store import Store
 from vre.errors import VreError
 from vre.image import bake, disk, grub, importer, listing, packed, root
@@ -65,11 +63,10 @@ def build(store: Store, report: Report, *, recipe: Recipe | None = None) -> Imag
 def software(store: Store, report: Report, *, recipe: Recipe | None = None) -> Image:
     """Return the software that makes a plain Debian machine one of ours, packed first where it is not in the store."""
     recipe = recipe or load()
-    wanted = table.load()
-    ours = packages.build(store, report, recipe=recipe)
-    containers = container_images.build(store, report, table=wanted)
-    inputs = {**_own(recipe, ours), "containers": containers.key, "script": packed.SCRIPT.read_bytes()}
-    path = store.get("software", inputs, lambda folder: packed.pack(folder, recipe, ours, containers, report), report)
+    ours = packages.gather(store, report, recipe)
+    made, containers = ours.packages, ours.containers
+    inputs = {**_own(recipe, made), "containers": containers.key, "script": packed.SCRIPT.read_bytes()}
+    path = store.get("software", inputs, lambda folder: packed.pack(folder, recipe, made, containers, report), report)
     return _image(path, packed.TAR, containers)
 
 
@@ -80,15 +77,13 @@ def _image(path: Path, file: str, containers: Containers) -> Image:
 
 def gather(store: Store, report: Report, recipe: Recipe) -> Parts:
     """Return what an image is made of, building what is missing: packages come over the network while Go compiles."""
-    wanted = table.load()
-    sets = sorted({*recipe.programs, *(name for image in wanted.images for name in image.programs)})
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=1) as pool:
         roots = pool.submit(lambda: (debian_root(store, report, recipe), grub.pieces(store, recipe.suite, report)))
-        programs = pool.submit(build_all, sets, report, store)
-        containers = container_images.build(store, report, table=wanted, programs=programs.result)
-        ours = packages.pack(store, recipe, programs.result(), containers, report)
+        ours = packages.gather(store, report, recipe)
         archive, loader = roots.result()
-        return Parts(debian=archive, loader=loader, programs=programs.result(), packages=ours, containers=containers)
+        return Parts(
+            debian=archive, loader=loader, programs=ours.programs, packages=ours.packages, containers=ours.containers
+        )
 
 
 def debian_root(store: Store, report: Report, recipe: Recipe | None = None) -> Path:

@@ -1,10 +1,12 @@
 """Programs of ours, as Debian packages: dpkg knows them, apt upgrades them, like everything else there."""
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from vre.artifacts import containers as container_images
-from vre.artifacts import versions
+from vre.artifacts import table, versions
 from vre.artifacts.containers import Containers
 from vre.artifacts.golang import architecture, build_all
 from vre.artifacts.store import Store
@@ -18,12 +20,29 @@ AFTER = {"kubelet": "systemctl try-restart kubelet.service"}
 """What is done after an upgrade. The pods live on; the unit's settings are files of the image, not of the package."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ours:
+    """What of a machine's software is ours: built programs, container images, and the folder with the packages."""
+
+    programs: Mapping[str, Path]
+    containers: Containers
+    packages: Path
+
+
 def build(store: Store, report: Report, *, recipe: Recipe | None = None) -> Path:
     """Return the folder with every package of ours, made first where it is not in the store."""
-    wanted = recipe or load()
-    images = container_images.build(store, report)
-    programs = build_all(sorted(wanted.programs), report, store)
-    return pack(store, wanted, programs, images, report)
+    return gather(store, report, recipe or load()).packages
+
+
+def gather(store: Store, report: Report, recipe: Recipe) -> Ours:
+    """Return what is ours, building what is missing: images that need no program are made while Go compiles."""
+    wanted = table.load()
+    sets = sorted({*recipe.programs, *(name for image in wanted.images for name in image.programs)})
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        programs = pool.submit(build_all, sets, report, store)
+        containers = container_images.build(store, report, table=wanted, programs=programs.result)
+        folder = pack(store, recipe, programs.result(), containers, report)
+        return Ours(programs=programs.result(), containers=containers, packages=folder)
 
 
 def pack(store: Store, recipe: Recipe, programs: Mapping[str, Path], images: Containers, report: Report) -> Path:
