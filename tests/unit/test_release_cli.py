@@ -131,12 +131,15 @@ def test_pins_that_are_behind_are_shown_and_raised(monkeypatch: pytest.MonkeyPat
         Pin(kind="Go", name="flannel", pinned="v0.28.4", patch="v0.28.4", newest="v0.28.4", fault="404"),
     ]
     monkeypatch.setattr(pins, "look", lambda _: found)
-    monkeypatch.setattr(pins, "raised", lambda given, _: [Path(each.name) for each in given if each.behind])
+    changed = [Path(each.name) for each in found if each.behind]
+    monkeypatch.setattr(pins, "raised", lambda *_: (changed, []))
     checks = {each["name"]: each for each in json.loads(ran("pins", "--json"))["checks"]}
     assert checks["etcd"]["found"] == "v3.6.14; the newest is v3.7.3; its newest patch is v3.6.16"
     assert [checks[name]["state"] for name in ("etcd", "traefik", "flannel")] == ["warning", "good", "warning"]
     assert "could not be asked: 404" in checks["flannel"]["found"]
     assert ran("pins", "--raise") == "etcd\n"
+    monkeypatch.setattr(pins, "raised", lambda *_: (changed, [VreError("flannel stays as it was: 403")]))
+    assert "flannel stays as it was: 403" in str(fault("pins", "--raise"))
 
 
 @pytest.mark.requirement("P-60", "H-22")

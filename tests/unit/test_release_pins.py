@@ -1,6 +1,7 @@
 """Pins against upstream: patches flow, minor versions are held, and a raised pin is raised everywhere."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from packaging.version import Version
 
 from vre.artifacts import golang, versions
 from vre.artifacts.golang import Toolchain
+from vre.errors import VreError
 from vre.progress import silent
 from vre.release import pins
 from vre.release.pins import Pin
@@ -100,9 +102,51 @@ def test_go_itself_is_asked_for_and_raised(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(versions, "table", lambda: table)
     [found] = pins._toolchain(silent)
     assert (found.pinned, found.patch, found.newest) == (own.version, f"{minor}.999", "2.0.0")
-    assert pins.raised([found], silent) == [table]
+    assert pins.raised([found], silent) == ([table], [])
     assert asked == [f"{minor}.999 {system}" for system in own.sums]
     assert versions.load(table).toolchain.version == f"{minor}.999"
+
+
+@pytest.mark.requirement("P-11")
+@pytest.mark.parametrize("ends", [VreError("go mod tidy: 403"), KeyboardInterrupt()])
+def test_what_cannot_be_raised_stays_whole_and_keeps_no_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ends: BaseException
+) -> None:
+    table = tmp_path / "versions.yaml"
+    table.write_text(versions.table().read_text())
+    for name in ("coredns", "etcd"):
+        shutil.copytree(versions.modules() / name, tmp_path / name)
+    before = {file: file.read_text() for file in (table, *tmp_path.rglob("go.*"))}
+    found = [
+        Pin(kind="Go", name=name, pinned=pinned, patch=f"{pinned}9", newest=f"{pinned}9")
+        for name, pinned in (("coredns", version("coredns")), ("etcd", version("etcd")))
+    ]
+    monkeypatch.setattr(versions, "table", lambda: table)
+    monkeypatch.setattr(versions, "modules", lambda: tmp_path)
+    monkeypatch.setattr(golang, "toolchain", lambda: Toolchain(command=Path("go"), version="go1", env={}))
+
+    def tidy(*_: object, cwd: Path, **__: object) -> str:
+        (cwd / "go.sum").write_text("half\n")
+        if cwd.name == "coredns":
+            raise ends
+        return ""
+
+    monkeypatch.setattr(pins, "run", tidy)
+    if isinstance(ends, KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
+            pins.raised(found, silent)
+        assert {file: file.read_text() for file in before} == before
+        return
+    changed, [fault] = pins.raised(found, silent)
+    assert changed == [table, tmp_path / "etcd" / "go.mod", tmp_path / "etcd" / "go.sum"]
+    assert "Go: coredns stays as it was: go mod tidy: 403" in str(fault)
+    assert {file for file, text in before.items() if file.read_text() != text} == set(changed)
+    assert versions.load(table).program("etcd").version == found[1].patch
+    assert versions.load(table).program("coredns").version == found[0].pinned
+
+
+def version(name: str) -> str:
+    return versions.load().program(name).version
 
 
 def test_patches_of_what_is_named_flow() -> None:

@@ -169,8 +169,10 @@ def pins(
         found = pinned.look(report)
     if raise_:
         with step("raising what is behind") as report:
-            changed = pinned.raised(found, report)
-        sys.stdout.write("".join(f"{path}\n" for path in dict.fromkeys(changed)))
+            changed, faults = pinned.raised(found, report)
+        sys.stdout.write("".join(f"{path}\n" for path in changed))
+        if faults:
+            raise VreError("\n".join(map(str, faults)), hint="all others were raised: build and test with them")
         return
     checks.show([_pin(each) for each in found], title="Pins", machine_readable=as_json)
 

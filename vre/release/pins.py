@@ -8,8 +8,9 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
@@ -139,27 +140,57 @@ def _node(report: Report) -> Iterator[Pin]:
         yield Pin(kind="npm", name=name, pinned=pinned, patch=patch, newest=latest)
 
 
-def raised(pins: Sequence[Pin], report: Report) -> list[Path]:
-    """Raise every pin that is behind its newest patch; return the files that changed. Raises VreError."""
-    late = [pin for pin in pins if pin.behind]
-    changed = [_raise_toolchain(pin, report) for pin in late if pin.kind == TOOLCHAIN]
-    changed += [file for pin in late if pin.kind == "Go" for file in _raise_go(pin, report)]
+@dataclass(frozen=True, kw_only=True)
+class Raise:
+    """One step of raising: what it is called, the files that it writes, and what writes them."""
+
+    name: str
+    files: Sequence[Path]
+    work: Callable[[], None]
+
+
+def raised(pins: Sequence[Pin], report: Report) -> tuple[list[Path], list[VreError]]:
+    """Raise every pin that is behind its newest patch, each by itself.
+
+    Returns the files that changed, and what kept others as they were: their files are put back.
+    """
+    changed: list[Path] = []
+    faults: list[VreError] = []
+    for step in _steps([pin for pin in pins if pin.behind], report):
+        before = {file: file.read_bytes() for file in step.files}
+        try:
+            step.work()
+        except BaseException as error:
+            for file, content in before.items():
+                file.write_bytes(content)
+            if not isinstance(error, VreError):
+                raise
+            faults.append(VreError(f"{step.name} stays as it was: {error}"))
+        else:
+            changed += step.files
+    return list(dict.fromkeys(changed)), faults
+
+
+def _steps(late: Sequence[Pin], report: Report) -> Iterator[Raise]:
+    """Yield what there is to raise: Go, each Go program, each Python lock, the npm lock."""
+    table = versions.table()
+    for pin in (pin for pin in late if pin.kind == TOOLCHAIN):
+        yield Raise(name=pin.kind, files=[table], work=partial(_raise_toolchain, pin, report))
+    for pin in (pin for pin in late if pin.kind == "Go"):
+        module = versions.modules() / pin.name
+        files = [table, module / "go.mod", module / "go.sum"]
+        yield Raise(name=f"Go: {pin.name}", files=files, work=partial(_raise_go, pin, report))
     for source in LOCKS:
-        own = [pin for pin in late if pin.kind == f"Python ({source.parent.name})"]
-        if own:
-            report(f"Python: {source.parent.name}")
-            changed += _raise_python(source, own)
-    if any(pin.kind == "npm" for pin in late):
-        report("npm: proxy")
-        names = [f"{pin.name}@{pin.patch}" for pin in late if pin.kind == "npm"]
-        run(
-            ["npm", "install", "--package-lock-only", "--ignore-scripts", "--save-exact", *names], cwd=project() / PROXY
-        )
-        changed += [project() / PROXY / name for name in ("package.json", "package-lock.json")]
-    return changed
+        name = f"Python ({source.parent.name})"
+        if own := [pin for pin in late if pin.kind == name]:
+            files = [project() / source, project() / source.with_suffix(".txt")]
+            yield Raise(name=name, files=files, work=partial(_raise_python, source, own, report))
+    if own := [pin for pin in late if pin.kind == "npm"]:
+        files = [project() / PROXY / name for name in ("package.json", "package-lock.json")]
+        yield Raise(name="npm", files=files, work=partial(_raise_npm, own, report))
 
 
-def _raise_toolchain(pin: Pin, report: Report) -> Path:
+def _raise_toolchain(pin: Pin, report: Report) -> None:
     """Write version and checksums of the toolchain's module; the go command holds these against Go's own record."""
     table, before = versions.table(), versions.load().toolchain
     sums = {}
@@ -167,7 +198,6 @@ def _raise_toolchain(pin: Pin, report: Report) -> Path:
         report(f"Go itself: {pin.patch} for {system}")
         sums[system] = golang.fetched(pin.patch, system)["Sum"]
     table.write_text(with_toolchain(table.read_text(), before, versions.Toolchain(version=pin.patch, sums=sums)))
-    return table
 
 
 def with_toolchain(text: str, before: versions.Toolchain, after: versions.Toolchain) -> str:
@@ -179,7 +209,7 @@ def with_toolchain(text: str, before: versions.Toolchain, after: versions.Toolch
     return text[:start] + block + text[end:]
 
 
-def _raise_go(pin: Pin, report: Report) -> list[Path]:
+def _raise_go(pin: Pin, report: Report) -> None:
     """Write the version into the table and the module, then have Go work out the checksums."""
     report(f"Go: {pin.name} {pin.patch}")
     program, go = versions.load().program(pin.name), golang.toolchain()
@@ -187,8 +217,7 @@ def _raise_go(pin: Pin, report: Report) -> list[Path]:
     table.write_text(in_table(table.read_text(), pin))
     module = folder / "go.mod"
     module.write_text(in_module(module.read_text(), program.module, pin))
-    run([go.command, "mod", "tidy"], env=go.env, cwd=folder, hint="get go.mod and go.sum back: git checkout")
-    return [table, module, folder / "go.sum"]
+    run([go.command, "mod", "tidy"], env=go.env, cwd=folder)
 
 
 def in_table(text: str, pin: Pin) -> str:
@@ -213,7 +242,8 @@ def _replaced(text: str, old: str, new: str) -> str:
     return re.sub(rf"(?<![\w.]){re.escape(old)}(?![\w.]|-)", new, text)
 
 
-def _raise_python(source: Path, late: Sequence[Pin]) -> list[Path]:
+def _raise_python(source: Path, late: Sequence[Pin], report: Report) -> None:
+    report(f"Python: {source.parent.name}")
     wanted = project() / source
     text = wanted.read_text()
     for pin in late:
@@ -223,4 +253,9 @@ def _raise_python(source: Path, late: Sequence[Pin]) -> list[Path]:
     words: list[str | Path] = ["--python-version", PYTHON, "--override", OVERRIDES, source, "--output-file", lock]
     command: list[str | Path] = [_uv(), *COMPILE, *words]
     run(command, cwd=project())
-    return [wanted, project() / lock]
+
+
+def _raise_npm(late: Sequence[Pin], report: Report) -> None:
+    report("npm: proxy")
+    names = [f"{pin.name}@{pin.patch}" for pin in late]
+    run(["npm", "install", "--package-lock-only", "--ignore-scripts", "--save-exact", *names], cwd=project() / PROXY)
