@@ -13,8 +13,8 @@ from typer.main import get_command
 from vre.cli.main import app
 from vre.paths import project
 
-UNITS = ("vre-image", "vre-watch")
-SCRIPTS = ("image.sh", "watch.sh")
+UNITS = ("vre-image", "vre-watch", "vre-raise")
+SCRIPTS = ("image.sh", "watch.sh", "raise.sh")
 GITHUB = project() / ".github" / "workflows" / "image.yml"
 GITLAB = project() / ".gitlab-ci.yml"
 FILES = [GITHUB, GITLAB, *sorted((project() / "build" / "ci").iterdir())]
@@ -172,6 +172,48 @@ def test_without_records_the_look_says_what_it_did_not_look_for(tmp_path: Path) 
     done = run(checkout(tmp_path, "watch.sh", WATCHED), FAILS="none")
     assert "known vulnerabilities: not looked for" in done.stderr
     assert done.returncode == 0
+
+
+RAISED = """[ -z "$VRE_IMAGE_KEY" ] && [ "$VRE_STATE" != "$GIVEN" ] || exit 2
+case "$2" in
+    pins) [ "$FAILS" = nothing ] || echo newer > pinned; [ "$FAILS" != pins ] ;;
+    build) echo dist/id ;;
+    test) [ "$FAILS" != test ] ;;
+esac
+"""
+
+
+@pytest.mark.requirement("P-11", "P-12")
+@pytest.mark.parametrize(
+    ("fails", "steps", "left"),
+    [
+        ("none", ["image pins", "generate", "image build", "image test"], "raised.patch"),
+        ("pins", ["image pins", "generate", "image build", "image test"], "raised.patch"),
+        ("test", ["image pins", "generate", "image build", "image test"], "failed.patch"),
+        ("nothing", ["image pins", "generate"], ""),
+    ],
+)
+def test_what_was_raised_is_left_as_a_change_once_it_was_tested(
+    tmp_path: Path, fails: str, steps: list[str], left: str
+) -> None:
+    script = checkout(tmp_path, "raise.sh", RAISED)
+    (tmp_path / ".venv" / "bin" / "git").unlink()
+    (tmp_path / "Makefile").write_text("setup:\n\tmkdir -p .venv/bin\n\tcp fake .venv/bin/vre\n")
+    called = tmp_path / "called"
+    fake = (tmp_path / ".venv" / "bin" / "vre").read_text().replace(">> called", f">> {called}")
+    for name, text in (("fake", fake), ("pinned", "older\n"), (".gitignore", ".venv\ncalled\nreports\n")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "fake").chmod(0o755)
+    who = ("-c", "user.name=a", "-c", "user.email=a@a.example")
+    for words in (("init", "--quiet"), ("add", "."), (*who, "commit", "--quiet", "--message=first")):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    done = run(script, FAILS=fails, VRE_IMAGE_KEY="key", VRE_STATE="/given", GIVEN="/given", TMPDIR=str(tmp_path))
+    assert [" ".join(line.split()[:2]) for line in called.read_text().splitlines()] == steps
+    assert (done.returncode == 0) == (fails in {"none", "nothing"}), done.stderr
+    assert [file.name for file in (tmp_path / "reports").iterdir()] == ([left] if left else [])
+    assert not left or "\n-older\n+newer\n" in (tmp_path / "reports" / left).read_text()
+    assert (tmp_path / "pinned").read_text() == "older\n"
+    assert list(tmp_path.glob("tmp.*")) == []
 
 
 def test_the_key_that_signs_is_in_no_file() -> None:

@@ -59,6 +59,7 @@ def test_help_begins_with_a_verb(command: Any) -> None:
     ("words", "module"),
     [
         (("build",), "spdx_tools"),
+        (("pins",), "uv"),
         (("vulnerabilities", ID, "--database", "x"), "univers"),
         (("vulnerabilities", ID, "--database", "x"), "cvss"),
         (("publish", ID, "--to", "openstack://"), "openstack"),

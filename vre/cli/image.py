@@ -162,9 +162,10 @@ def pins(
     as_json: AsJson = False,
 ) -> None:
     """Compare what is pinned with its makers' newest"""
-    from vre.cli import checks
+    from vre.cli import checks, parts
     from vre.release import pins as pinned
 
+    parts.ensure_modules(parts.RELEASE, "uv")
     with step("asking the registries") as report:
         found = pinned.look(report)
     if raise_:

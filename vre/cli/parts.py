@@ -125,7 +125,7 @@ RELEASED = ("packages", "binding", "engine", "secrets", "hypervisor")
 SDKS = ("aws", "gcp", "azure", "openstack", "cloudflare", "acme")
 """Whose Python packages are installed only where a stack asks for them."""
 RELEASE = "release"
-"""What describes releases and compares them with known faults: launches do without."""
+"""What describes releases, compares them with known faults and raises what is pinned: launches do without."""
 PARTS = (
     Part(name="packages", title="host packages", ensure=_packages),
     Part(name="binding", title="libvirt's Python binding", ensure=_binding),

@@ -124,7 +124,7 @@ def _uv() -> str:
     beside = Path(sys.prefix, "bin", "uv")
     found = str(beside) if beside.exists() else shutil.which("uv")
     if not found:
-        raise VreError("uv is not there", hint="make lock installs it")
+        raise VreError("uv is not there", hint="run: vre setup release-packages")
     return found
 
 
