@@ -9,13 +9,14 @@ reports=${VRE_REPORTS:-$PWD/reports}
 mkdir -p "$reports"
 rm -f "$reports/raised.patch" "$reports/failed.patch"
 work=$(mktemp --directory)
-trap 'rm -rf "$work"' EXIT
+vre=$work/vre/.venv/bin/vre
+# What was set up for this alone ends with it, the project's own hypervisor too, where it had to start one.
+trap '[ ! -x "$vre" ] || "$vre" hypervisor stop >&2 || true; rm -rf "$work"' EXIT
 unset VRE_IMAGE_KEY VRE_IMAGE_TARGET VRE_PACKAGES_TARGET
 export VRE_STATE=$work/state
 git clone --quiet "$PWD" "$work/vre"
 cd "$work/vre"
 make setup
-vre=$PWD/.venv/bin/vre
 code=0
 "$vre" image pins --raise >&2 || code=1
 "$vre" generate >&2

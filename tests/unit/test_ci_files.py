@@ -208,7 +208,7 @@ def test_what_was_raised_is_left_as_a_change_once_it_was_tested(
     for words in (("init", "--quiet"), ("add", "."), (*who, "commit", "--quiet", "--message=first")):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
     done = run(script, FAILS=fails, VRE_IMAGE_KEY="key", VRE_STATE="/given", GIVEN="/given", TMPDIR=str(tmp_path))
-    assert [" ".join(line.split()[:2]) for line in called.read_text().splitlines()] == steps
+    assert [" ".join(line.split()[:2]) for line in called.read_text().splitlines()] == [*steps, "hypervisor stop"]
     assert (done.returncode == 0) == (fails in {"none", "nothing"}), done.stderr
     assert [file.name for file in (tmp_path / "reports").iterdir()] == ([left] if left else [])
     assert not left or "\n-older\n+newer\n" in (tmp_path / "reports" / left).read_text()
