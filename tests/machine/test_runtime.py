@@ -1,7 +1,7 @@
 """A fixed container runtime is published: the daily upgrade takes it, and what runs in pods does not notice.
 
-Seen three times on machines that had too little of their processors: the new containerd takes one pod's sandbox for a
-leftover and ends it. The machine notes such a pod, and here it is an expected failure, with the journal, and with what
+Three times one pod did not live through it; where the log is whole, the new containerd took its sandbox for a leftover
+and ended it. The machine notes such a pod, and here it is an expected failure, with the journal, and with what
 could not say its processes before: that is what containerd goes by.
 """
 
