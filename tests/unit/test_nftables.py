@@ -200,10 +200,24 @@ def test_pods_reach_of_their_machine_the_api_alone() -> None:
     assert allowed == {6443}
 
 
-def test_network_policies_are_asked_about_the_way_to_the_api() -> None:
-    text = ruleset(POLICY, Role.CONTROL, SITE)
-    packet = Packet(chain="input", source="10.244.0.7", destination=CONTROL, protocol="tcp", port=6443, into="cni0")
-    assert not verdict(text, packet, asked=False)
+POD = Packet(chain="forward", source="10.244.0.7", destination="10.244.1.8", protocol="tcp", port=8081, into="cni0")
+
+
+@pytest.mark.parametrize(
+    ("role", "packet"),
+    [
+        (Role.CONTROL, replace(POD, chain="input", destination=CONTROL, port=6443)),
+        (Role.CONTROL, replace(POD, out="cni0", destination="10.244.0.8")),
+        (Role.WORKER, replace(POD, out="flannel-wg")),
+        (Role.WORKER, replace(POD, out="enp1s0", destination=CONTROL, port=6443)),
+        (Role.CONTROL, replace(POD, out="enp1s0", destination="192.168.77.1", protocol="udp", port=53)),
+    ],
+)
+def test_network_policies_are_asked_about_whatever_a_pod_begins(role: Role, packet: Packet) -> None:
+    text = ruleset(overlapping(), role, SITE)
+    assert verdict(text, packet)
+    assert not verdict(text, packet, asked=False), "not before somebody answers"
+    assert verdict(text, replace(packet, state="established"), asked=False)
     assert "bypass" not in text, "nobody to ask means no"
 
 

@@ -16,6 +16,8 @@ POD_LINKS = ("cni0", "flannel-wg")
 API_PORT = 6443
 QUEUE = 98
 """Where the kernel asks what enforces network policies. Nobody there: refused."""
+ASKED = f"queue num {QUEUE}"
+TO_THE_API = "pods to the API: as their network policies say"
 PACKAGE_USER = "_apt"
 LOG = 'limit rate 10/minute burst 5 packets log prefix "vre {chain} refused: "'
 
@@ -65,7 +67,7 @@ def _input(policy: Policy, role: Role, site: Site) -> Iterator[str]:
     if role == Role.CONTROL:
         # Network policies decide it, but nobody asks them on the way to the machine itself.
         pods = f"iifname {_set(POD_LINKS)} ip saddr {site.pods} tcp dport {API_PORT}"
-        yield f"{pods} queue num {QUEUE} {_why('pods to the API: as their network policies say')}"
+        yield f"{pods} {ASKED} {_why(TO_THE_API)}"
     yield f"iifname {_set(POD_LINKS)} drop"
     for rule in policy.into(role):
         for match in _addresses("saddr", policy.of(rule.origin)):
@@ -83,19 +85,22 @@ def _forward(policy: Policy, role: Role, site: Site) -> Iterator[str]:
     for address in METADATA:
         yield f"{_family(address.version)} daddr {address} drop {_why('where clouds answer with credentials')}"
     yield f"iifname {links} meta nfproto ipv6 drop {_why('pods have IPv4 only: not worth a line in the log')}"
-    yield f"iifname {links} oifname {links} ip saddr {site.pods} ip daddr {site.pods} accept {_why('pods to pods')}"
+    # What enforces network policies has rules of its own; but not yet when pods start after a boot, and not while it
+    # starts anew. Asked here, nobody answering is a no.
+    between = f"iifname {links} oifname {links} ip saddr {site.pods} ip daddr {site.pods}"
+    yield f"{between} {ASKED} {_why('pods to pods: as their network policies say')}"
     for rule in policy.into(role):
         if rule.forwarded:
             yield from _mapped(policy, rule, site)
     outwards = f"iifname cni0 oifname != {links} ip saddr {site.pods}"
     if role == Role.WORKER:
         for match in _addresses("daddr", _ipv4(policy.of(Peer.NODES))):
-            yield f"{outwards} {match} tcp dport {API_PORT} accept {_why('pods to the API: as network policies say')}"
+            yield f"{outwards} {match} tcp dport {API_PORT} {ASKED} {_why(TO_THE_API)}"
     for outlet in policy.out_of(role):
         if outlet.sender == Sender.PODS:
             # Pods have IPv4 addresses only.
             for match in _addresses("daddr", _ipv4(policy.of(outlet.destination))):
-                yield f"{outwards} {match} {_ports(outlet)} accept {_why(outlet.why)}"
+                yield f"{outwards} {match} {_ports(outlet)} {ASKED} {_why(outlet.why)}"
 
 
 def _mapped(policy: Policy, rule: Rule, site: Site) -> Iterator[str]:
