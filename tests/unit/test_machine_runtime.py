@@ -1,10 +1,14 @@
-"""A container runtime that is replaced: no kubelet acts before every pod and container is known again."""
+"""A container runtime that is replaced: no kubelet acts before it is known what lives. And how shims begin."""
 
 import json
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import runtime
+
+from vre.image import recipe
 
 
 def listed(kind: str, names: str) -> str:
@@ -44,28 +48,27 @@ class Machine:
         self.did.append("work")
 
 
-STOP, START, AGAIN = "stop kubelet.service", "start kubelet.service", "restart containerd.service"
+STOP, START = "stop kubelet.service", "start kubelet.service"
 OVER = f"stop {runtime.UNIT}.timer"
 
 
 @pytest.mark.requirement("P-38", "H-04")
 @pytest.mark.parametrize(
-    ("looks", "again", "lost"),
+    ("before", "after", "lost"),
     [
-        (["ab/c", "ab/c"], 0, []),
-        (["ab/c", "abd/ce"], 0, []),
-        (["ab/c", "a/c", "ab/c"], 1, []),
-        (["ab/c", "ab/", "ab/c"], 1, []),
-        (["ab/c", "!/!", "b/c", "ab/c"], 2, []),
-        (["ab/c", "/", "b/c", "a/c", "ab/c"], runtime.STARTS, []),
-        (["ab/c", "/", "b/c", "a/c", "b/"], runtime.STARTS, ["site/a", "site/c"]),
+        ("ab/c", "ab/c", []),
+        ("ab/c", "abd/ce", []),
+        ("ab/c", "a/c", ["site/b"]),
+        ("ab/c", "ab/", ["site/c"]),
+        ("ab/c", "b/", ["site/a", "site/c"]),
+        ("ab/c", "!/!", ["site/a", "site/b", "site/c"]),
     ],
 )
-def test_the_kubelet_waits_until_all_that_runs_is_known_again(looks: list[str], again: int, lost: list[str]) -> None:
-    machine = Machine(*looks)
+def test_the_kubelet_waits_and_what_is_lost_is_named(before: str, after: str, lost: list[str]) -> None:
+    machine = Machine(before, after)
     assert runtime.quietly(machine.run, machine.say, machine.work) == lost
-    assert machine.did == ["systemd-run", STOP, "work", *[AGAIN] * again, START, OVER]
-    assert len(machine.said) == again + bool(lost)
+    assert machine.did == ["systemd-run", STOP, "work", START, OVER]
+    assert len(machine.said) == bool(lost)
     assert all(each in machine.said[-1] for each in lost)
 
 
@@ -95,3 +98,19 @@ def test_a_machine_without_a_kubelet_that_runs_is_given_none(state: str) -> None
     machine = Machine(kubelet=state)
     runtime.quietly(machine.run, machine.say, machine.work)
     assert machine.did == ["work"]
+
+
+@pytest.mark.parametrize(
+    ("words", "first"), [(["-id", "a b", "start"], True), (["-id", "start", "delete"], False), (["-info"], False)]
+)
+def test_a_shim_that_begins_goes_before_everything_else(words: list[str], first: bool, tmp_path: Path) -> None:
+    shim, chrt = tmp_path / "containerd-shim-runc-v2", tmp_path / "chrt"
+    shim.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    chrt.write_text('#!/bin/sh\necho "$1 $2 $3"; shift 3; exec "$@"\n')
+    for each in (shim, chrt):
+        each.chmod(0o755)
+    script = (recipe.load().files / "usr/lib/vre/shim").read_text()
+    assert script.count(f"/usr/bin/{shim.name}") == 2
+    script = script.replace(f"/usr/bin/{shim.name}", str(shim)).replace("exec chrt", f"exec {chrt}")
+    done = subprocess.run(["sh", "-c", script, "shim", *words], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [*["--reset-on-fork --rr 1"] * first, *words]

@@ -132,7 +132,7 @@ def test_what_keeps_machines_patched_is_a_package_that_a_newer_one_replaces(tmp_
     programs |= {"runtime", "tested", "turn"}
     assert {f"usr/lib/vre/{name}.py" for name in programs} <= set(modes)
     assert {"usr/lib/systemd/system/vre-patch.timer", "usr/lib/tmpfiles.d/vre.conf"} <= set(modes)
-    assert {name for name, mode in modes.items() if "x" in mode} == {"usr/lib/vre/integrity.py"}
+    assert {name for name, mode in modes.items() if "x" in mode} == {"usr/lib/vre/integrity.py", "usr/lib/vre/shim"}
     assert {modes[f"etc/{name}"] for name in ("ssh/sshd_config.d/10-vre.conf", "systemd/system/kubelet.service")} == {
         "-rw-------"
     }

@@ -1,8 +1,8 @@
 """A container runtime that is replaced under running pods: nobody acts on what it says before it knows them all again.
 
-containerd gives each pod and each container ten seconds to answer when it starts. What does not answer in time, on a
-busy machine, is unknown to it, and the kubelet ends it for that. So the kubelet waits, and containerd starts once more
-where it lost something. What it lost for good the kubelet makes anew, and is named. Python's standard library only.
+What containerd does not know yet when it has just started, the kubelet would take for ended: so the kubelet waits. What
+containerd ends itself, having found another shim than the pod's own (the file `shim` says how that comes about), the
+kubelet makes anew; it is named. Python's standard library only.
 """
 
 import json
@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 PACKAGES = frozenset({"containerd", "runc"})
-STARTS = 3
 LATEST, UNIT = "10min", "vre-kubelet-again"
 """The kubelet is started by then, whatever becomes of this program."""
 CRICTL = ("crictl", "--timeout", "60s")
@@ -36,14 +35,7 @@ def quietly(run: Run, say: Callable[[str], object], work: Callable[[], object]) 
     run("systemctl", "stop", "kubelet.service")
     try:
         work()
-        lost = before.keys() - known(run).keys()
-        for _ in range(STARTS):
-            if not lost:
-                break
-            say(f"containerd does not know {len(lost)} of {len(before)} that run: it starts once more")
-            run("systemctl", "restart", "containerd.service")
-            lost = before.keys() - known(run).keys()
-        pods = sorted({before[each] for each in lost})
+        pods = sorted({before[each] for each in before.keys() - known(run).keys()})
         if pods:
             say(f"did not live through it, and start anew: {', '.join(pods)}")
         return pods
