@@ -1,8 +1,11 @@
 """A container runtime that is replaced: no kubelet acts before it is known what lives. And how shims begin."""
 
 import json
+import os
+import socket
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -100,17 +103,81 @@ def test_a_machine_without_a_kubelet_that_runs_is_given_none(state: str) -> None
     assert machine.did == ["work"]
 
 
-@pytest.mark.parametrize(
-    ("words", "first"), [(["-id", "a b", "start"], True), (["-id", "start", "delete"], False), (["-info"], False)]
-)
-def test_a_shim_that_begins_goes_before_everything_else(words: list[str], first: bool, tmp_path: Path) -> None:
-    shim, chrt = tmp_path / "containerd-shim-runc-v2", tmp_path / "chrt"
-    shim.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    chrt.write_text('#!/bin/sh\necho "$1 $2 $3"; shift 3; exec "$@"\n')
-    for each in (shim, chrt):
-        each.chmod(0o755)
-    script = (recipe.load().files / "usr/lib/vre/shim").read_text()
-    assert script.count(f"/usr/bin/{shim.name}") == 2
-    script = script.replace(f"/usr/bin/{shim.name}", str(shim)).replace("exec chrt", f"exec {chrt}")
-    done = subprocess.run(["sh", "-c", script, "shim", *words], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [*["--reset-on-fork --rr 1"] * first, *words]
+BIND = 'import socket; socket.socket(socket.AF_UNIX).bind("%s/socket")'
+SHIM = """#!/bin/sh
+echo "$@" >> %(place)s/asked
+[ "$1" != takes ] || { rm %(place)s/socket; python3 -c '%(bind)s'; }
+[ "$1" != fails ] || { echo why >&2; exit 3; }
+printf unix://%(place)s/socket
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """A container's folder, its pod's beside it with the address of a shim, and the programs that the script runs."""
+
+    place: Path
+    pod: str = "ab"
+
+    @classmethod
+    def made(cls, place: Path) -> "Container":
+        (place / "c").mkdir()
+        (place / "ab").mkdir()
+        (place / "ab" / "address").write_text(f"unix://{place}/socket")
+        (place / "c" / "config.json").write_text('{"a":{"io.kubernetes.cri.sandbox-id":"ab","b":"c"}}')
+        with socket.socket(socket.AF_UNIX) as first:
+            first.bind(str(place / "socket"))
+        for name, text in (
+            ("containerd-shim-runc-v2", SHIM % {"place": place, "bind": BIND % place}),
+            *((name, f'#!/bin/sh\necho "{name} $*" >> {place}/asked\n') for name in ("pkill", "logger")),
+        ):
+            (place / name).write_text(text)
+            (place / name).chmod(0o755)
+        return cls(place=place)
+
+    def shim(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        script = (recipe.load().files / "usr/lib/vre/shim").read_text()
+        script = script.replace("/usr/bin/containerd-shim-runc-v2", f"{self.place}/containerd-shim-runc-v2")
+        env = {"PATH": f"{self.place}:{os.environ['PATH']}"}
+        command = ["sh", "-c", script, "shim", *words]
+        return subprocess.run(command, cwd=self.place / "c", env=env, capture_output=True, text=True, check=False)
+
+    def asked(self) -> list[str]:
+        return (self.place / "asked").read_text().splitlines()
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Container:
+    return Container.made(tmp_path)
+
+
+@pytest.mark.requirement("P-38")
+@pytest.mark.parametrize("first", ["asks", "takes", "fails"])
+def test_the_address_of_a_pods_shim_stays_its_own(container: Container, first: str) -> None:
+    address = container.place / "socket"
+    before = address.stat().st_ino
+    done = container.shim(first, "-id", "c1", "start")
+    assert address.stat().st_ino == before
+    assert not list(container.place.glob("socket.*"))
+    if first == "fails":
+        assert (done.returncode, done.stdout, done.stderr) == (3, "", "why\n")
+        return
+    # containerd takes both streams for the address.
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"unix://{address}", "")
+    ended = ["pkill -KILL -f ^[^ ]*/containerd-shim-runc-v2 .*-id c1 ", "logger --tag vre-shim c1: "]
+    assert [line[: len(wanted)] for line, wanted in zip(container.asked()[1:], ended, strict=False)] == ended * (
+        first == "takes"
+    )
+
+
+@pytest.mark.parametrize("words", [("-id", "c1", "delete"), ("-id", "start", "-info"), ("-v",)])
+def test_whatever_else_a_shim_is_asked_is_asked_of_it(container: Container, words: tuple[str, ...]) -> None:
+    assert container.shim(*words).returncode == 0
+    assert container.asked() == [" ".join(words)]
+
+
+def test_the_first_shim_of_a_pod_just_begins(container: Container) -> None:
+    (container.place / "ab" / "address").unlink()
+    done = container.shim("takes", "-id", "ab", "start")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert container.asked() == ["takes -id ab start"]
