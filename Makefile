@@ -20,7 +20,7 @@ tests := tests/machine tests/unit tests/engine
 together := --numprocesses 2 --no-loadscope-reorder
 report := --durations=15 --durations-min=1
 
-.PHONY: help setup up down test test-all bench check format lock generate clean
+.PHONY: help setup up down test test-all unit bench check format lock generate clean
 
 help: ## Show these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
@@ -42,6 +42,9 @@ test: setup check ## Run all tests but the longest drills
 test-all: setup check ## Run all tests, the longest drills too
 	@$(vre) setup software
 	@$(python) -m pytest $(tests) --drills $(report)
+
+unit: check ## Check style and types, run the tests of a few minutes, without engine and machines
+	@$(python) -m pytest --quiet tests/unit
 
 bench: setup $(develop) ## Measure speed and size; results in docs/benchmarks*.md
 	@$(vre) setup software

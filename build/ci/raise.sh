@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The daily raise: in a copy of this checkout, what is pinned takes its newest patch, and an image with all of that is built
-# and tested with a whole launch. What passed is left as a change for a person to merge: raised.patch in VRE_REPORTS. The
-# checkout stays as it was, and nothing is published: the keys that sign releases and packages have no part in it.
+# The daily raise: in a copy of this checkout, what is pinned takes its newest patch, the unit tests run, and an image with
+# all of that is built and tested with a whole launch. What passed is left as a change for a person to merge: raised.patch
+# in VRE_REPORTS. The checkout stays as it was, and nothing is published: the keys that sign releases and packages have no
+# part in it.
 # Ends non-zero, for a person to look, when something could not be raised, or did not pass: then it is in failed.patch.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -25,7 +26,7 @@ if git diff --quiet; then
     exit "$code"
 fi
 git diff > "$reports/failed.patch"
-make setup
+make setup unit >&2
 release=$("$vre" image build --format qcow2)
 "$vre" image test "$release" --launch
 mv "$reports/failed.patch" "$reports/raised.patch"

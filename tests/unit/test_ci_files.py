@@ -187,9 +187,10 @@ esac
 @pytest.mark.parametrize(
     ("fails", "steps", "left"),
     [
-        ("none", ["image pins", "generate", "image build", "image test"], "raised.patch"),
-        ("pins", ["image pins", "generate", "image build", "image test"], "raised.patch"),
-        ("test", ["image pins", "generate", "image build", "image test"], "failed.patch"),
+        ("none", ["image pins", "generate", "unit tests", "image build", "image test"], "raised.patch"),
+        ("pins", ["image pins", "generate", "unit tests", "image build", "image test"], "raised.patch"),
+        ("unit", ["image pins", "generate", "unit tests"], "failed.patch"),
+        ("test", ["image pins", "generate", "unit tests", "image build", "image test"], "failed.patch"),
         ("nothing", ["image pins", "generate"], ""),
     ],
 )
@@ -198,8 +199,10 @@ def test_what_was_raised_is_left_as_a_change_once_it_was_tested(
 ) -> None:
     script = checkout(tmp_path, "raise.sh", RAISED)
     (tmp_path / ".venv" / "bin" / "git").unlink()
-    (tmp_path / "Makefile").write_text("setup:\n\tmkdir -p .venv/bin\n\tcp fake .venv/bin/vre\n")
     called = tmp_path / "called"
+    setup = "setup:\n\tmkdir -p .venv/bin\n\tcp fake .venv/bin/vre\n"
+    unit = f"unit:\n\techo unit tests >> {called}\n\t[ $$FAILS != unit ]\n"
+    (tmp_path / "Makefile").write_text(setup + unit)
     fake = (tmp_path / ".venv" / "bin" / "vre").read_text().replace(">> called", f">> {called}")
     for name, text in (("fake", fake), ("pinned", "older\n"), (".gitignore", ".venv\ncalled\nreports\n")):
         (tmp_path / name).write_text(text)

@@ -264,6 +264,7 @@ def test_a_machine_without_libvirts_module_is_looked_at_before_set_up(
     (tmp_path / "Pulumi.local.yaml").write_text(f"config:\n  {cloud}\n  {keys}\n")
     huge = "MemAvailable: 99999999 kB\n"
     monkeypatch.setattr(preflight, "memory", lambda text, real=preflight.memory: real(huge))
+    monkeypatch.setattr(preflight, "free", lambda path: 1 << 50)
     seen = preflight.probe(CONFIG, STACK, pool=obstacles.pool(CONFIG))
     assert seen.fault == "the Python module libvirt is not installed; run: make setup"
     assert seen.memory

@@ -16,7 +16,7 @@ from vre.errors import VreError
 from vre.image import recipe
 
 TABLE = table.load()
-KUBEADM_WANTS = {"pause": "3.10.2", "etcd": "3.6.8-0", "coredns": "v1.14.2", "kube-apiserver": "v1.36.3"}
+KUBEADM_WANTS = {"pause": "3.10.2", "etcd": "3.6.8-0", "kube-apiserver": "v1.36.3"}
 AGENTS = {"kube-proxy", "flannel", "kube-network-policies"}
 KEY_READERS = {"kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"}
 

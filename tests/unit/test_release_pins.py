@@ -114,7 +114,7 @@ def test_what_cannot_be_raised_stays_whole_and_keeps_no_other(
 ) -> None:
     table = tmp_path / "versions.yaml"
     table.write_text(versions.table().read_text())
-    for name in ("coredns", "etcd"):
+    for name in ("coredns", "etcd", "kubernetes"):
         shutil.copytree(versions.modules() / name, tmp_path / name)
     before = {file: file.read_text() for file in (table, *tmp_path.rglob("go.*"))}
     found = [
@@ -143,6 +143,45 @@ def test_what_cannot_be_raised_stays_whole_and_keeps_no_other(
     assert {file for file, text in before.items() if file.read_text() != text} == set(changed)
     assert versions.load(table).program("etcd").version == found[1].patch
     assert versions.load(table).program("coredns").version == found[0].pinned
+
+
+OLD = "module m\n\nrequire (\n\tone v0.9.0\n\ttwo v1.10.0 // indirect\n\tthree v1.0.0\n)\n\nreplace three => ../three\n"
+NEW = "require one v0.10.0\nrequire (\n\ttwo v1.9.0\n\tthree v2.0.0\n\tfour v1.0.0 // indirect\n)\n"
+
+
+def test_what_another_module_has_newer_is_found() -> None:
+    assert pins.older(OLD, NEW) == ["one@v0.10.0"]
+    assert pins.older(NEW, OLD) == ["two@v1.10.0"]
+    before, after = "v0.0.0-20260414002931-afd174a4e478", "v0.0.0-20260803160001-6ac0973c030d"
+    assert pins.older(f"require one {before}\n", f"require one {after}\n") == [f"one@{after}"]
+    assert not pins.older(f"require one {after}\n", f"require one {before}\n")
+
+
+@pytest.mark.requirement("P-11")
+def test_what_a_program_shares_with_kubernetes_is_raised_with_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    table, folder = tmp_path / "versions.yaml", tmp_path / "etcd"
+    table.write_text(versions.table().read_text())
+    shutil.copytree(versions.modules() / "etcd", folder)
+    (tmp_path / "kubernetes").mkdir()
+    (tmp_path / "kubernetes" / "go.mod").write_text("require golang.org/x/crypto v0.999.0\n")
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setattr(versions, "table", lambda: table)
+    monkeypatch.setattr(versions, "modules", lambda: tmp_path)
+    monkeypatch.setattr(golang, "toolchain", lambda: Toolchain(command=Path("go"), version="go1", env={}))
+    monkeypatch.setattr(pins, "run", lambda words, **_: ran.append(tuple(map(str, words))))
+    late = Pin(kind="Go", name="etcd", pinned=version("etcd"), patch="v3.6.999", newest="v3.6.999")
+    assert pins.raised([late], silent)[1] == []
+    tidy = ("go", "mod", "tidy")
+    assert ran == [tidy, ("go", "get", "golang.org/x/crypto@v0.999.0"), tidy]
+
+
+@pytest.mark.requirement("P-11")
+def test_all_that_shares_with_kubernetes_is_looked_at_when_that_is_raised() -> None:
+    late = Pin(kind="Go", name="kubernetes", pinned="v1.36.3", patch="v1.36.4", newest="v1.36.4")
+    assert [step.name for step in pins._steps([late], silent)] == [f"Go: {name}" for name in versions.load().programs]
+    assert next(iter(versions.load().programs)) == "kubernetes"
 
 
 def version(name: str) -> str:

@@ -165,7 +165,7 @@ def pins(
     from vre.cli import checks, parts
     from vre.release import pins as pinned
 
-    parts.ensure_modules(parts.RELEASE, "uv")
+    parts.ensure_modules(parts.RELEASE, "univers", "uv")
     with step("asking the registries") as report:
         found = pinned.look(report)
     if raise_:

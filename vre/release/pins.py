@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
+from univers.versions import GolangVersion
 
 from vre.artifacts import golang, versions
 from vre.errors import VreError
@@ -26,6 +27,8 @@ LOCKS = (IMAGES / "hub" / "requirements.in", IMAGES / "notebook" / "requirements
 OVERRIDES = IMAGES / "overrides.in"
 PROXY = IMAGES / "proxy"
 TOOLCHAIN = "Go toolchain"
+KUBERNETES = "kubernetes"
+"""The first of all programs: others share modules with it."""
 PYTHON = "3.13"
 """Of Debian 13, in which the container images' environments live."""
 COMPILE = ("pip", "compile", "--quiet", "--upgrade", "--no-header", "--no-emit-index-url", "--generate-hashes")
@@ -167,7 +170,7 @@ def raised(pins: Sequence[Pin], report: Report) -> tuple[list[Path], list[VreErr
                 raise
             faults.append(VreError(f"{step.name} stays as it was: {error}"))
         else:
-            changed += step.files
+            changed += [file for file in step.files if file.read_bytes() != before[file]]
     return list(dict.fromkeys(changed)), faults
 
 
@@ -176,10 +179,12 @@ def _steps(late: Sequence[Pin], report: Report) -> Iterator[Raise]:
     table = versions.table()
     for pin in (pin for pin in late if pin.kind == TOOLCHAIN):
         yield Raise(name=pin.kind, files=[table], work=partial(_raise_toolchain, pin, report))
-    for pin in (pin for pin in late if pin.kind == "Go"):
-        module = versions.modules() / pin.name
-        files = [table, module / "go.mod", module / "go.sum"]
-        yield Raise(name=f"Go: {pin.name}", files=files, work=partial(_raise_go, pin, report))
+    go = {pin.name: partial(_raise_go, pin, report) for pin in late if pin.kind == "Go"}
+    if KUBERNETES in go:
+        go = {name: go.get(name) or partial(_level, name) for name in versions.load().programs}
+    for name, work in go.items():
+        module = versions.modules() / name
+        yield Raise(name=f"Go: {name}", files=[table, module / "go.mod", module / "go.sum"], work=work)
     for source in LOCKS:
         name = f"Python ({source.parent.name})"
         if own := [pin for pin in late if pin.kind == name]:
@@ -218,6 +223,42 @@ def _raise_go(pin: Pin, report: Report) -> None:
     module = folder / "go.mod"
     module.write_text(in_module(module.read_text(), program.module, pin))
     run([go.command, "mod", "tidy"], env=go.env, cwd=folder)
+    _level(pin.name)
+
+
+def _level(name: str) -> None:
+    """Raise what a program has older than Kubernetes: what is patched in one is patched in all.
+
+    But for the engine, which is no part of a machine.
+    """
+    if name.startswith("pulumi"):
+        return
+    folder, go = versions.modules() / name, golang.toolchain()
+    text, kubernetes = ((versions.modules() / each / "go.mod").read_text() for each in (name, KUBERNETES))
+    if late := older(text, kubernetes):
+        run([go.command, "get", *late], env=go.env, cwd=folder)
+        run([go.command, "mod", "tidy"], env=go.env, cwd=folder)
+
+
+def older(text: str, other: str) -> list[str]:
+    """Return the modules that one go.mod has older than another, as `path@version` of the other. Pure."""
+    own, wanted = required(text), required(other)
+    shared = sorted(own.keys() & wanted.keys())
+    return [f"{path}@{wanted[path]}" for path in shared if GolangVersion(own[path]) < GolangVersion(wanted[path])]
+
+
+def required(text: str) -> dict[str, str]:
+    """Return module -> version of a go.mod, of those that it does not replace. Pure."""
+    replaced = {entry.split()[0] for entry in listed(text, "replace")}
+    pairs = (entry.split()[:2] for entry in listed(text, "require"))
+    return {path: version for path, version in pairs if path not in replaced}
+
+
+def listed(text: str, word: str) -> list[str]:
+    """Return the entries of a directive in go.mod, written on one line or in brackets. Pure."""
+    blocks = re.findall(rf"^{word} \((.*?)^\)", text, re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines + re.findall(rf"^{word} ([^(\n]+)$", text, re.MULTILINE) if line]
 
 
 def in_table(text: str, pin: Pin) -> str:
