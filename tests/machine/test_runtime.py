@@ -39,7 +39,7 @@ address() { cut -d : -f 2 "/run/containerd/io.containerd.runtime.v2.task/k8s.io/
 stop() { crictl stop --timeout 0 $(crictl ps --quiet --pod "$pod"); }
 """
 SHIM = "/usr/bin/containerd-shim-runc-v2"
-PLACE = "/root/vre-test-shim"
+PLACE = "/opt/vre-test-shim"
 # Takes the address of its pod's shim, as one that could not ask in time.
 HASTY = f"""#!/bin/sh
 for word; do :; done
