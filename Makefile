@@ -41,7 +41,7 @@ test: setup check ## Run all tests but the longest drills
 
 test-all: setup check ## Run all tests, the longest drills too
 	@$(vre) setup software
-	@$(python) -m pytest $(tests) --drills $(report)
+	@$(python) -m pytest $(tests) --drills $(together) $(report)
 
 unit: check ## Check style and types, run the tests of a few minutes, without engine and machines
 	@$(python) -m pytest --quiet tests/unit

@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.engine.conftest import Engine
+from tests.patience import until
 
 PROGRAM = """\
 import pulumi
@@ -55,7 +55,7 @@ def launching(small: Engine) -> Iterator[subprocess.Popen[bytes]]:
             stderr=stderr,
         )
     try:
-        assert until(lambda: "door" in pending(small) or process.poll() is not None)
+        until(lambda: "door" in pending(small) or process.poll() is not None, "it has begun or ended", seconds=90)
         assert process.poll() is None, said(small).read_text() + log.read_text()
         yield process
     finally:
@@ -66,15 +66,6 @@ def launching(small: Engine) -> Iterator[subprocess.Popen[bytes]]:
 def said(small: Engine) -> Path:
     """Return where what is shown to a person goes."""
     return small.checkout.state / "said"
-
-
-def until(holds: Callable[[], object], *, patience: float = 90) -> bool:
-    deadline = time.monotonic() + patience
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True
 
 
 def pending(small: Engine) -> str:
@@ -119,7 +110,7 @@ def test_a_killed_engine_leaves_nothing_in_the_way(small: Engine, launching: sub
 
 def test_when_we_are_killed_the_engine_ends_by_itself(small: Engine, launching: subprocess.Popen[bytes]) -> None:
     launching.kill()
-    assert until(lambda: not locks(small))
+    until(lambda: not locks(small), "its lock is gone", seconds=90)
     goes_on(small)
 
 

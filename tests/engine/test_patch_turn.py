@@ -4,7 +4,6 @@ import json
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import turn
 import yaml
 
+from tests.patience import until
 from tests.unit.test_services import made
 from vre.artifacts import golang
 from vre.template import render_template
@@ -118,10 +118,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
     made = Cluster(folder)
     try:
-        deadline = time.monotonic() + 240
-        while made.kubectl("get", "--raw", "/readyz").returncode:
-            assert time.monotonic() < deadline, (folder / "log").read_text()[-3000:]
-            time.sleep(1)
+        until(
+            lambda: not made.kubectl("get", "--raw", "/readyz").returncode,
+            lambda: (folder / "log").read_text()[-3000:],
+            seconds=240,
+            pause=1,
+        )
         for name in ("one", "two"):
             made.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
         made.apply(*yaml.safe_load_all(render_template(RULES)))

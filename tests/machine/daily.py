@@ -4,13 +4,13 @@ import base64
 import io
 import json
 import tarfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.machine.repository import PLACE
 from tests.machine.stack import Machine
+from tests.patience import until
 from vre.config import Patches
 from vre.machine import patches
 
@@ -50,10 +50,12 @@ def upgrade(machine: Machine) -> dict[str, Any]:
     """Begin the daily upgrade and wait for its end; return what it noted."""
     tried = state(machine).get("tried", "")
     machine.root("systemctl", "start", "--no-block", "vre-patch.service")
-    end = time.monotonic() + PATIENCE
-    while state(machine).get("tried", "") == tried or _busy(machine):
-        assert time.monotonic() < end, state(machine)
-        time.sleep(3)
+    until(
+        lambda: state(machine).get("tried", "") != tried and not _busy(machine),
+        lambda: state(machine),
+        seconds=PATIENCE,
+        pause=3,
+    )
     return state(machine)
 
 

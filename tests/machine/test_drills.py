@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from tests.machine.conftest import make_stack
 from tests.machine.lab import NAMESPACE, Lab
 from tests.machine.stack import Machine, Running, Say, Stack, family, kill
 from tests.machine.wire import SSH, TLS_RECORD, capturing, first_words
+from tests.patience import until
 from vre.machine import patches
 from vre.setup import hypervisor as own
 
 pytestmark = pytest.mark.drill
 PATIENCE = 1500.0
+patiently = partial(until, seconds=PATIENCE, pause=1)
 UPLOAD = "the upload of the disk image"
 STAGES = {
     "the boot": "✓ Domain drill-control: created",
@@ -55,7 +58,7 @@ def drill(lab: Lab, checkout: Checkout, hypervisor: str, say: Say) -> Iterator[S
     stack.vre("down", "-s", stack.name, "--yes")
 
 
-def until(now: Running, stage: str, stack: Stack, say: Say) -> None:
+def reached(now: Running, stage: str, stack: Stack, say: Say) -> None:
     """Wait for a stage, and a little into it."""
     deadline = time.monotonic() + PATIENCE
     while not (now.saw(STAGES[stage]) if stage in STAGES else _uploading(stack)):
@@ -72,7 +75,7 @@ def _uploading(stack: Stack) -> bool:
 
 def test_interrupted_it_ends_in_order_and_the_next_one_goes_on(drill: Stack, say: Say) -> None:
     with drill.running(*drill.engine("up")) as now:
-        until(now, UPLOAD, drill, say)
+        reached(now, UPLOAD, drill, say)
         engine = [pid for pid in family(now.process.pid) if _name(pid) == "pulumi"]
         os.kill(engine[-1], signal.SIGINT)
         ended = now.ended()
@@ -85,7 +88,7 @@ def test_interrupted_it_ends_in_order_and_the_next_one_goes_on(drill: Stack, say
 def test_killed_at_every_stage_the_next_one_goes_on(drill: Stack, say: Say) -> None:
     for stage in (UPLOAD, *STAGES):
         with drill.running(*_vre_up(drill)) as now:
-            until(now, stage, drill, say)
+            reached(now, stage, drill, say)
             kill(now.process.pid)
             now.process.wait()
         say(f"killed during {stage}")
@@ -192,19 +195,19 @@ def test_one_of_two_that_has_to_reboot_is_drained_first_and_takes_pods_again(dri
     assert _users(control), "else there is nothing to drain"
     say("a pretended upgrade of the kernel")
     worker.root("systemctl", "start", "--no-block", "vre-patch.service")
-    _wait(lambda: _node(control)["spec"].get("unschedulable"), "it is cordoned")
-    _wait(lambda: _lock(control).get("vre/holder") == WORKER_NAME, "it has its turn")
-    _wait(lambda: _lock(control).get("vre/reboot-node") == WORKER_NAME, "its users are told")
-    _wait(lambda: not _users(control), "users' pods have gone")
+    patiently(lambda: _node(control)["spec"].get("unschedulable"), "it is cordoned")
+    patiently(lambda: _lock(control).get("vre/holder") == WORKER_NAME, "it has its turn")
+    patiently(lambda: _lock(control).get("vre/reboot-node") == WORKER_NAME, "its users are told")
+    patiently(lambda: not _users(control), "users' pods have gone")
     assert worker.boot() in {before, ""}, "it was up again before it was drained"
     worker.hang_up()
-    _wait(lambda: worker.boot() not in {"", before}, "it is up again")
-    _wait(lambda: not _node(control)["spec"].get("unschedulable"), "it takes pods again")
+    patiently(lambda: worker.boot() not in {"", before}, "it is up again")
+    patiently(lambda: not _node(control)["spec"].get("unschedulable"), "it takes pods again")
     conditions = {each["type"]: each["status"] for each in _node(control)["status"]["conditions"]}
     assert conditions["Ready"] == "True"
-    _wait(lambda: not _lock(control).get("vre/holder"), "its turn is over")
+    patiently(lambda: not _lock(control).get("vre/holder"), "its turn is over")
     # The turn ends as soon as the node is ready; the run that goes on looks whether another reboot is wanted.
-    _wait(lambda: "reboot" not in _patched(worker), "no reboot waits any more")
+    patiently(lambda: "reboot" not in _patched(worker), "no reboot waits any more")
     assert "failure" not in _patched(worker)
     worker.root("tee", patches.SETTINGS, stdin=json.dumps(told))
 
@@ -227,13 +230,6 @@ def _users(control: Machine) -> list[str]:
     return [pod["metadata"]["name"] for pod in pods if pod["spec"].get("nodeName") == WORKER_NAME]
 
 
-def _wait(done: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not done():
-        assert time.monotonic() < end, f"not seen: {what}"
-        time.sleep(1)
-
-
 @pytest.mark.requirement("P-23")
 def test_a_machine_that_goes_is_drained_first(drill: Stack, tmp_path: Path) -> None:
     """A user works on it, else there is nothing to drain: the reboot before has ended the servers there."""
@@ -247,10 +243,7 @@ def test_a_machine_that_goes_is_drained_first(drill: Stack, tmp_path: Path) -> N
     control = drill.machines()[0]
     assert [each["metadata"]["name"] for each in control.objects("nodes")] == ["drill-control"]
     # What every node runs (DaemonSets) the cluster clears away a minute after its node is gone.
-    end = time.monotonic() + 240
-    while left := _elsewhere(control):
-        assert time.monotonic() < end, left
-        time.sleep(5)
+    until(lambda: not _elsewhere(control), lambda: _elsewhere(control), seconds=240, pause=5)
 
 
 def _elsewhere(control: Machine) -> dict[str, str]:

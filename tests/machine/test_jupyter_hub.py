@@ -1,7 +1,6 @@
 """Jupyter from its locks, its configuration and its settings, used through a browser; no cluster."""
 
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 
 from tests.machine.browser import Browser, browser
 from tests.machine.hub import SPACE, URL, Stack, environments, jupyter, run_hub
+from tests.patience import until
 from vre.paths import project
 from vre.run import run
 from vre.services.jupyter.settings import Jupyter
@@ -164,10 +164,7 @@ def test_an_idle_server_is_stopped(stack: Stack, chromium: Browser) -> None:
     chromium.page.goto("about:blank")
     # Shorter than a stack file may ask for: the test is about whether it is stopped at all.
     run_hub(stack, SETTINGS.model_copy(update={"idle_minutes": 1}), PASSWORDS)
-    end = time.monotonic() + 600
-    while servers() and time.monotonic() < end:
-        time.sleep(2)
-    assert servers() == []
+    until(lambda: servers() == [], "the server is stopped", seconds=600, pause=2)
     assert "Culling server bob.smith" in stack.log("hub")
 
 

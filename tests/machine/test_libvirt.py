@@ -1,9 +1,9 @@
 """The libvirt drivers on a real libvirtd of the project's own, in a network namespace. Machines run firmware only."""
 
 import os
+import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import until
 from vre.errors import VreError
 from vre.machine.cloudinit import Seed
 from vre.machine.seed import encoded
@@ -177,8 +178,7 @@ def test_making_everything_again_adopts_it(site: dict[str, Made]) -> None:
 
 def test_the_machine_runs_its_firmware(site: dict[str, Made]) -> None:
     console = Path(site["domain"].inputs["console"])
-    while b"UEFI" not in console.read_bytes() and b"BdsDxe" not in console.read_bytes():
-        time.sleep(0.5)
+    until(lambda: re.search(b"UEFI|BdsDxe", console.read_bytes()), "its firmware says its name", seconds=120)
     assert site["domain"].state["accelerator"] in ("kvm", "tcg")
 
 
@@ -290,15 +290,13 @@ def test_machines_survive_the_daemon_and_come_back_with_it(site: dict[str, Made]
     pid = int((place.state / "hypervisor" / "libvirtd.pid").read_text())
     machine = live(place).UUIDString()
     os.kill(pid, signal.SIGKILL)
-    while hypervisor.status(place.state).running:
-        time.sleep(0.1)
+    until(lambda: not hypervisor.status(place.state).running, "the daemon is gone", seconds=60)
     assert hypervisor.ensure(place.state) == place.uri
     assert live(place).isActive()
     hypervisor.stop(place.state, grace=0)
     assert "vrelib0" not in inside("ip", "-br", "link")
     assert hypervisor.ensure(place.state) == place.uri
-    while not live(place).isActive():
-        time.sleep(0.1)
+    until(lambda: live(place).isActive(), "the machine runs again", seconds=60)
     assert live(place).UUIDString() == machine
     # It has looked at its pool anew, and guesses from what it finds there.
     assert "iso" in connect(place.uri).storagePoolLookupByName("vre-lib").storageVolLookupByName("seed").XMLDesc(0)

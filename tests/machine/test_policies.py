@@ -1,12 +1,13 @@
 """What enforces network policies cannot: pods are let through to nobody meanwhile, and it comes back by itself."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from tests.machine.conftest import Launch
 from tests.machine.stack import Machine
+from tests.patience import until
 from vre.machine.nftables import QUEUE
 
 HOLDER = "vre-test-queue"
@@ -35,7 +36,7 @@ except OSError:
 else:
     print("let through")
 """
-PATIENCE = 180.0  # seconds
+patiently = partial(until, seconds=180, pause=2)
 
 
 def enforcer(machine: Machine) -> dict[str, str | int]:
@@ -51,13 +52,6 @@ def asked(machine: Machine, address: str, port: int) -> str:
     python = "/opt/jupyterhub/bin/python"
     command = ("exec", "--namespace", "jupyter", "deploy/hub", "--", python, "-c", ASK, address, str(port))
     return machine.kubectl(*command).strip()
-
-
-def until(held: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not held():
-        assert time.monotonic() < end, what
-        time.sleep(2)
 
 
 @pytest.fixture
@@ -77,10 +71,10 @@ def kept(site: Launch) -> Iterator[Machine]:
 @pytest.mark.requirement("C-11", "C-16", "P-06")
 def test_what_cannot_enforce_policies_ends_lets_nobody_through_and_comes_back(site: Launch, kept: Machine) -> None:
     ways = [(site.control.address, 6443), ("10.96.0.81", 8001)]
-    until(lambda: enforcer(kept)["code"] == 1, "it does not end where its queue is not to be had")
+    patiently(lambda: enforcer(kept)["code"] == 1, "it ends where its queue is not to be had")
     assert [asked(kept, *way) for way in ways] == ["refused"] * len(ways)
     before = enforcer(kept)["begun"]
-    until(lambda: enforcer(kept)["begun"] != before, "it is not started anew")
+    patiently(lambda: enforcer(kept)["begun"] != before, "it is started anew")
     kept.root("systemctl", "stop", HOLDER)
-    until(lambda: bool(enforcer(kept)["ready"]), "it does not come back")
-    until(lambda: [asked(kept, *way) for way in ways] == ["let through"] * len(ways), "pods that may are refused")
+    patiently(lambda: enforcer(kept)["ready"], "it comes back")
+    patiently(lambda: [asked(kept, *way) for way in ways] == ["let through"] * len(ways), "pods may again")

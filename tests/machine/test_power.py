@@ -9,6 +9,7 @@ from tests.machine import autopsy
 from tests.machine.conftest import Launch
 from tests.machine.lab import Host, Lab
 from tests.machine.stack import Machine, Say, Stack
+from tests.patience import until
 
 PATIENCE = 900.0  # seconds; an emulated machine is slow
 SAVED = "what was found"
@@ -67,10 +68,7 @@ def test_a_reboot_ends_everything_in_order_and_starts_it_again(site: Launch, sta
     say("reboot, as by the power button")
     stack.virsh("reboot", stack.of("libvirt:Domain")[0]["outputs"]["name"])
     site.control.hang_up()
-    deadline = time.monotonic() + PATIENCE
-    while site.control.boot() in {"", before}:
-        assert time.monotonic() < deadline
-        time.sleep(3)
+    until(lambda: site.control.boot() not in {"", before}, "it has started anew", seconds=PATIENCE, pause=3)
     said = site.control.root("journalctl", "--boot=-1", "--lines=400", "--output=cat", "--no-pager")
     # Partitions are unmounted side by side, the journal's own among them: which of them it can still tell of is chance.
     # That all of them ended clean is what the next start says, which mends none.

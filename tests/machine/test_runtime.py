@@ -4,7 +4,6 @@ But for a pod with two shims, which is made here on purpose: the new containerd 
 kubelet makes it anew. build/image/files/usr/lib/vre/shim says how that comes about, and sees that it does not.
 """
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +12,7 @@ from tests.machine import daily
 from tests.machine.conftest import Launch
 from tests.machine.rebuilt import rebuilt
 from tests.machine.stack import Machine, Say
+from tests.patience import until
 from vre.artifacts.store import Store
 from vre.image import check
 from vre.packages import repository
@@ -88,10 +88,7 @@ def is_back(machine: Machine, pod: str) -> bool:
 
 
 def wait_for(machine: Machine, pod: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not is_back(machine, pod):
-        assert time.monotonic() < end, f"{pod} did not come back"
-        time.sleep(3)
+    until(lambda: is_back(machine, pod), f"{pod} is back", seconds=PATIENCE, pause=3)
 
 
 def main_process(machine: Machine) -> str:
@@ -114,10 +111,8 @@ def anew(machine: Machine, pod: str, words: str = "stop") -> None:
     """Have the container of a pod started anew, and wait for it."""
     before = running(machine)[pod]
     told(machine, pod, words)
-    end = time.monotonic() + PATIENCE
-    while running(machine)[pod] & before or not is_back(machine, pod):
-        assert time.monotonic() < end, f"the container of {pod} is not started anew"
-        time.sleep(3)
+    what = f"the container of {pod} is started anew"
+    until(lambda: not running(machine)[pod] & before and is_back(machine, pod), what, seconds=PATIENCE, pause=3)
 
 
 @pytest.fixture

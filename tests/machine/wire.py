@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from scapy.packet import Packet
 from scapy.utils import rdpcap
 
 from tests.machine.lab import Host
+from tests.patience import until
 
 PATIENCE = 60.0  # seconds for what was sent to be seen
 TLS_RECORD = b"\x16\x03"  # a handshake begins so in every version (RFC 8446, 5.1)
@@ -36,10 +36,7 @@ class Capture:
 
     def until(self, mark: bytes) -> None:
         """Wait for a mark. What was sent before it has come by then, or never will."""
-        deadline = time.monotonic() + PATIENCE
-        while mark not in self.raw():
-            assert time.monotonic() < deadline, f"never seen on the wire: {mark!r}"
-            time.sleep(0.2)
+        until(lambda: mark in self.raw(), f"seen on the wire: {mark!r}", seconds=PATIENCE)
 
 
 @contextmanager
