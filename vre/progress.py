@@ -13,6 +13,10 @@ Report = Callable[[str], None]
 """Where a driver says what it is doing now. The provider plugin hands in the engine's status line, the CLI a step."""
 
 
+AGAIN = 4
+"""After so many looks a log says the same again: once a minute."""
+
+
 def silent(message: str) -> None:
     """Report nothing: for callers that show no progress."""
 
@@ -27,8 +31,8 @@ def elapsed(seconds: float) -> str:
 def step(title: str, *, every: float = 15.0) -> Iterator[Report]:
     """Show one step of work on standard error: that it began, what it is doing while it lasts, how it ended.
 
-    On a terminal the running line is replaced; in a log there is a line every `every` seconds when something new is
-    being done, so that it reads well.
+    On a terminal the running line is replaced. In a log there is a line every `every` seconds when something new is
+    being done, so that it reads well, and one for each `AGAIN` of them where nothing is: silence looks like an end.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     begun = time.monotonic()
@@ -57,11 +61,13 @@ def _plain(console: Console, title: str, every: float) -> Iterator[Report]:
     over = threading.Event()
 
     def tick() -> None:
-        shown = ""
+        shown, looks = "", 0
         while not over.wait(every):
-            if now[0] != shown:
-                shown = now[0]
-                console.print(escape(f"… {title}: {shown} ({elapsed(time.monotonic() - begun)})"))
+            looks += 1
+            if now[0] != shown or looks == AGAIN:
+                shown, looks = now[0], 0
+                words = f"{title}: {shown}" if shown else title
+                console.print(escape(f"… {words} ({elapsed(time.monotonic() - begun)})"))
 
     def report(message: str) -> None:
         now[0] = message
