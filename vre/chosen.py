@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import Any
 
+from vre import sdk
 from vre.errors import VreError
 
 
@@ -11,6 +12,7 @@ def module(folder: str, provider: str, *, packages: str = "") -> Any:
 
     `packages` is what set-up calls them, where that is not the provider.
     """
+    sdk.slim()
     try:
         return import_module(f"vre.{folder}.{provider}")
     except ModuleNotFoundError as error:

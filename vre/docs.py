@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from vre import standards
+from vre import standards, yamltext
 from vre.config import schema
 from vre.packages import containers, machine
 from vre.paths import project
@@ -263,7 +261,7 @@ def _shown(value: Any) -> str:
 
 def requirements(root: Path | None = None) -> list[Requirement]:
     """Return everything that the project has to be."""
-    loaded = yaml.safe_load(((root or project()) / "docs" / "requirements.yaml").read_text())
+    loaded = yamltext.load(((root or project()) / "docs" / "requirements.yaml").read_text())
     return [Requirement(**each) for each in loaded]
 
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
+from vre import yamltext
 from vre.cloud import DEBIAN, Gcp
 from vre.clouds.gcp import DEBIAN_IMAGE, REGIONS, SCSI_FAMILIES, SIZES, SMALLEST_DISK, refusals, rules, size, zone
 from vre.clouds.rented import meant, nearest, unknown_region
@@ -178,7 +177,7 @@ def _finding(key: str, reason: str, example: str) -> Finding:
 
 def permissions() -> tuple[str, ...]:
     """Return what a launch calls: the least role, as the page about this cloud gives it."""
-    role = yaml.safe_load((project() / "docs" / "clouds" / "gcp-permissions.yaml").read_text())
+    role = yamltext.load((project() / "docs" / "clouds" / "gcp-permissions.yaml").read_text())
     return tuple(role["includedPermissions"])
 
 

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from vre import paths
+from vre import paths, yamltext
 from vre.errors import VreError
 
 
@@ -68,7 +66,7 @@ def load(file: Path | None = None, versions: Path | None = None) -> Table:
     """Read the table (build/containers/images.yaml) and the versions. Raises VreError when its shape is wrong."""
     build = paths.project() / "build"
     file = file or build / "containers" / "images.yaml"
-    raw, pinned = (yaml.safe_load(source.read_text()) for source in (file, versions or build / "versions.yaml"))
+    raw, pinned = (yamltext.load(source.read_text()) for source in (file, versions or build / "versions.yaml"))
     try:
         shared = raw["bases"]["debian"]
         table = Table(

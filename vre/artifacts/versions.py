@@ -8,7 +8,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from vre import paths
+from vre import paths, yamltext
 from vre.errors import Finding, Refused, VreError
 
 STRICT = ConfigDict(extra="forbid")
@@ -85,7 +85,7 @@ def load(file: Path | None = None) -> Versions:
 def parse(text: str, *, where: str) -> Versions:
     """Return the versions written in a YAML text. `where` names the text in what Refused says."""
     try:
-        return TypeAdapter(Versions).validate_python(yaml.safe_load(text))
+        return TypeAdapter(Versions).validate_python(yamltext.load(text))
     except yaml.YAMLError as error:
         raise VreError(f"{where} is no YAML: {error}", hint="get the file back as the project has it") from error
     except ValidationError as error:

@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
-import yaml
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -25,6 +24,7 @@ from tenacity import (
     wait_fixed,
 )
 
+from vre import yamltext
 from vre.cluster import tunnel
 from vre.errors import VreError
 from vre.machine.ssh import Shell, Unreachable
@@ -65,7 +65,7 @@ class Api:
         self.kinds: dict[str, dict[str, tuple[str, bool]]] = {}
 
     def __enter__(self) -> Self:
-        self.tls = _context(yaml.safe_load(self.config or self.shell.read(ADMIN)))
+        self.tls = _context(yamltext.load(self.config or self.shell.read(ADMIN)))
         return self
 
     def __exit__(

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from vre import yamltext
 from vre.policy import PODS, SERVICES
 
 DNS = "10.96.0.10"
@@ -388,5 +389,5 @@ def _text(*documents: Document) -> str:
 
 def read(config: str) -> dict[str, Document]:
     """Return a configuration's documents by kind."""
-    documents: Sequence[Document] = [each for each in yaml.safe_load_all(config) if each]
+    documents: Sequence[Document] = yamltext.load_all(config)
     return {str(document["kind"]): document for document in documents}

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from vre import yamltext
 from vre.cluster import kubeadm
 from vre.machine.nftables import QUEUE
 from vre.policy import PODS
@@ -332,7 +333,7 @@ def _web(routes: Sequence[Route]) -> Object:
 
 
 def _manifest(file: str, /, **values: Any) -> list[Object]:
-    return [each for each in yaml.safe_load_all(_text(file, **values)) if each]
+    return yamltext.load_all(_text(file, **values))
 
 
 def _text(file: str, /, **values: Any) -> str:

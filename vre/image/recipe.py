@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from vre import paths
+from vre import paths, yamltext
 from vre.errors import VreError
 
 PROGRAMS, SETTINGS = "usr", "etc"
@@ -73,7 +71,7 @@ class Recipe:
 def load(folder: Path | None = None) -> Recipe:
     """Read the recipe from `folder` (build/image by default). Raises VreError when its shape is wrong."""
     folder = folder or paths.project() / "build" / "image"
-    table = yaml.safe_load((folder / "image.yaml").read_text())
+    table = yamltext.load((folder / "image.yaml").read_text())
     try:
         recipe = _recipe(table, folder / "files")
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from vre import yamltext
 from vre.errors import VreError
 
 TEXT = """# Made by `make generate`: a number that grows when the package {} is another, and what has this one.
@@ -24,7 +25,7 @@ class Stated:
 def stated(file: Path) -> Stated:
     """Return the version that is written down. Raises VreError when it cannot be read."""
     try:
-        told = yaml.safe_load(file.read_text())
+        told = yamltext.load(file.read_text())
         return Stated(number=int(told["number"]), digest=str(told["digest"]))
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise VreError(

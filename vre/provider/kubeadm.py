@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import yaml
 
+from vre import yamltext
 from vre.cluster import kubeadm, network, nodes
 from vre.cluster.api import ADMIN, Api
 from vre.cluster.objects import FIRST
@@ -284,7 +285,7 @@ def phase(line: str) -> str:
 
 def joining(config: str, admin: str, made: str) -> str:
     """Return the whole configuration of a join: the token, and the authority pinned by its hash."""
-    cluster = yaml.safe_load(admin)["clusters"][0]["cluster"]
+    cluster = yamltext.load(admin)["clusters"][0]["cluster"]
     told = kubeadm.read(config)
     told["JoinConfiguration"]["discovery"] = {
         "bootstrapToken": {
@@ -298,7 +299,7 @@ def joining(config: str, admin: str, made: str) -> str:
 
 def authority_of(admin: str) -> str:
     """Return the cluster's authority (PEM) from a kubeconfig."""
-    cluster = yaml.safe_load(admin)["clusters"][0]["cluster"]
+    cluster = yamltext.load(admin)["clusters"][0]["cluster"]
     return base64.b64decode(cluster["certificate-authority-data"]).decode()
 
 
