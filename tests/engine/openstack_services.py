@@ -52,6 +52,7 @@ class Services:
         """
         password, secret = (f"{word}-{secrets.token_hex(12)}" for word in ("password", "canary"))
         admin = self.admin().identity
+        name = name[:64]  # keystone takes no longer one
         made = admin.create_project(name=name, domain_id="default")
         member = admin.create_user(name=name, password=password, domain_id="default")
         admin.assign_project_role_to_user(made, member, admin.find_role("member", ignore_missing=False))

@@ -27,6 +27,7 @@ ORDER = (
     "test_inside",
     "test_wire",
     "test_origin",
+    "test_policies",
     "test_runtime",
     "test_newer_images",
     "test_power",
@@ -35,7 +36,9 @@ ORDER = (
     "test_drills",
 )
 """What changes the site comes after what looks at it, then its end. The drills have a stack of their own, and with the
-first one gone the processors to themselves. Modules not named here come first."""
+first one gone the processors to themselves. Modules not named here come first: none of them needs the site, which would
+run beside all that comes after it.
+"""
 TOOLS = ("ip", "nft", "nmap", "virsh", "ssh", "curl", "qemu-system-x86_64", "certutil", "chromium", "tcpdump")
 NAME = "proof"
 OPERATOR = ("192.168.77.200", "fd76:7265:77::c8")
@@ -75,7 +78,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _place(item: pytest.Item) -> int:
-    return ORDER.index(item.path.stem) if item.path.stem in ORDER else -1
+    if item.path.stem in ORDER:
+        return ORDER.index(item.path.stem)
+    if {"lab", "site"} <= set(getattr(item, "fixturenames", ())):
+        raise pytest.UsageError(f"{item.path.name} is about the launched site: it wants its place in ORDER")
+    return -1
 
 
 @pytest.hookimpl(wrapper=True)

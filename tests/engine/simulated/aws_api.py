@@ -114,7 +114,6 @@ class Api(Kind):
         real = self.look(call)
         kept = call.find(self.token, call.id)
         if real is None or kept is None:
-            call.cloud.remove(self.token, call.id)
             return None
         now = self.seen(call, real)
         tags = real.get("Tags", real.get("TagSet"))

@@ -127,6 +127,8 @@ class Work:
         with self._noted(call, "read", kind.token):
             found = kind.read(call)
         if found is None:
+            # Whoever took it away by hand did so behind the simulation's back.
+            self.cloud.remove(kind.token, request.id)
             return proto.ReadResponse()
         inputs = sent(marked(found.inputs, like=like, names=kind.secret_outputs))
         return proto.ReadResponse(id=request.id, properties=self._outputs(kind, found.outputs, like), inputs=inputs)
