@@ -138,7 +138,7 @@ The clouds' plugins are simulated in Python, and their time is part of a preview
 {rows}{most}
 
 "Bare" is a preview of the same resources by a program that is a list of them: no settings, no policy, no SDK. It is
-what the engine, the plugins and Pulumi's Python take, and so what no program can be quicker than.
+what the engine, the plugins and Pulumi's Python take, so no program can be much quicker.
 
 Code is the processor's time for one worker more, between {MACHINES[0]} and {MACHINES[3]}. "Own code" is what reads the
 settings, plans, declares network, firewalls, disks and machines, and writes each machine's own firewall and first boot,
