@@ -9,7 +9,7 @@ from vre.errors import VreError
 
 def main() -> None:
     """Declare the stack. What is imported and declared stays to the end: to look through it for garbage, again and
-    again while it grows, takes a third of the time in which a cloud's packages are imported.
+    again while it grows, takes a quarter and more of the time in which a cloud's packages are imported.
     """
     gc.disable()
     try:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.engine.simulated.lifecycle import Life
+from vre.provider.values import SECRET, SIGNATURE
 
 PROGRAM = """
 import json
@@ -26,8 +27,6 @@ for urn, kind, name, custom, inputs, parent, provider, version in json.loads(pat
     else:
         made[urn] = pulumi.ComponentResource(kind, name, None, pulumi.ResourceOptions(**more))
 """
-SECRET = "1b47061264138c4ac30d75fd1eb44270"
-"""What marks a value of the state as a secret: `Signature` in Pulumi's sdk/go/common/resource/sig."""
 Row = tuple[str, str, str, bool, Any, str, str, str | None]
 
 
@@ -72,7 +71,7 @@ def _version(provider: str) -> str | None:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        if SECRET in value.values() and "plaintext" in value:
+        if value.get(SIGNATURE) == SECRET:
             return json.loads(value["plaintext"])
         return {name: _plain(each) for name, each in value.items() if name != "__defaults"}
     return [_plain(each) for each in value] if isinstance(value, list) else value

@@ -111,6 +111,7 @@ def test_a_killed_engine_leaves_nothing_in_the_way(small: Engine, launching: sub
 def test_when_we_are_killed_the_engine_ends_by_itself(small: Engine, launching: subprocess.Popen[bytes]) -> None:
     launching.kill()
     until(lambda: not locks(small), "its lock is gone", seconds=90)
+    assert locks(small) == []
     goes_on(small)
 
 

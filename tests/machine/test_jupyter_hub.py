@@ -165,6 +165,7 @@ def test_an_idle_server_is_stopped(stack: Stack, chromium: Browser) -> None:
     # Shorter than a stack file may ask for: the test is about whether it is stopped at all.
     run_hub(stack, SETTINGS.model_copy(update={"idle_minutes": 1}), PASSWORDS)
     until(lambda: servers() == [], "the server is stopped", seconds=600, pause=2)
+    assert servers() == []
     assert "Culling server bob.smith" in stack.log("hub")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests import bench_bare, bench_clouds, bench_image
 from tests.bench import Measured, page, took
+from vre.provider.values import SECRET, SIGNATURE
 
 PRINTED = """
  +  vre:libvirt:Volume proof-control-system created (4s)
@@ -96,7 +97,7 @@ def test_a_list_of_what_stands_is_declared_as_it_was() -> None:
     start = "urn:pulumi:s::p::"
     default = f"{start}pulumi:providers:gcp::default_9_1_0"
     stack, net = f"{start}pulumi:pulumi:Stack::p-s", f"{start}gcp:compute/network:Network::net"
-    secret = {"4dabf18193072939515e22adb298388d": bench_bare.SECRET, "plaintext": '{"a": 1}'}
+    secret = {SIGNATURE: SECRET, "plaintext": '{"a": 1}'}
     state: list[dict[str, Any]] = [
         {"urn": stack, "type": "pulumi:pulumi:Stack"},
         {"urn": default, "type": "pulumi:providers:gcp", "custom": True},

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from vre import paths
+from vre import paths, yamltext
 from vre.errors import VreError
 from vre.progress import Report, silent
 from vre.run import run
@@ -68,7 +66,7 @@ def ensure_packages(purposes: Sequence[str], report: Report = silent) -> None:
 
 def packages(purposes: Sequence[str]) -> list[str]:
     """Return the packages of some purposes. Raises VreError for a purpose that there is none of."""
-    table: Mapping[str, list[str]] = yaml.safe_load((paths.project() / "build" / "host-packages.yaml").read_text())
+    table: Mapping[str, list[str]] = yamltext.load((paths.project() / "build" / "host-packages.yaml").read_text())
     unknown = sorted(set(purposes) - table.keys())
     if unknown:
         raise VreError(f"build/host-packages.yaml has no {', '.join(unknown)}", hint=f"it has: {', '.join(table)}")
