@@ -55,27 +55,37 @@ def test_help_begins_with_a_verb(command: Any) -> None:
     assert runner.invoke(app, ["image", command.name or command.callback.__name__, "--help"]).exit_code == 0
 
 
+WITHOUT = """
+import sys
+from vre.cli import main, parts
+
+def install(wanted):
+    sys.exit(" ".join(wanted))
+
+sys.modules[sys.argv.pop(1)] = None
+parts.ensure = install
+main.app(sys.argv[1:])
+"""
+"""The command line on a machine that does not have one module; it says what it would install."""
+
+
 @pytest.mark.parametrize(
     ("words", "module"),
     [
         (("build",), "spdx_tools"),
+        (("pins",), "univers"),
         (("pins",), "uv"),
         (("vulnerabilities", ID, "--database", "x"), "univers"),
         (("vulnerabilities", ID, "--database", "x"), "cvss"),
         (("publish", ID, "--to", "openstack://"), "openstack"),
     ],
 )
-def test_what_launches_do_without_is_installed_when_it_is_asked_for(
-    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], module: str
-) -> None:
-    def install(wanted: list[str]) -> None:
-        raise VreError(" ".join(wanted))
-
-    assert module in sys.modules or find_spec(module)
-    monkeypatch.setattr(parts, "find_spec", lambda name: None if name == module else name)
-    monkeypatch.setattr(parts, "ensure", install)
+def test_what_launches_do_without_is_installed_when_it_is_asked_for(words: tuple[str, ...], module: str) -> None:
+    assert find_spec(module)
+    command = [sys.executable, "-c", WITHOUT, module, "image", *words]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
     wanted = "openstack" if module == "openstack" else "release"
-    assert fault(*words).message == f"{wanted}-packages"
+    assert told.stderr == f"{wanted}-packages\n"
     assert wanted in {part.name.removesuffix("-packages") for part in parts.PARTS}
 
 

@@ -163,9 +163,10 @@ def pins(
 ) -> None:
     """Compare what is pinned with its makers' newest"""
     from vre.cli import checks, parts
-    from vre.release import pins as pinned
 
     parts.ensure_modules(parts.RELEASE, "univers", "uv")
+    from vre.release import pins as pinned
+
     with step("asking the registries") as report:
         found = pinned.look(report)
     if raise_:
