@@ -14,8 +14,8 @@ from vre.artifacts.store import Store
 from vre.errors import Refused, VreError
 from vre.paths import project
 from vre.progress import Report, silent
-from vre.release import pins
-from vre.release.pins import listed
+from vre.release import gomod
+from vre.release.gomod import listed
 
 PINS = versions.load()
 NAMES = sorted(PINS.programs)
@@ -90,7 +90,7 @@ def test_the_pinned_go_can_build_it(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("pulumi")])
 def test_what_is_shared_with_kubernetes_is_no_older(name: str) -> None:
     """What is patched in Kubernetes is patched in all; equal versions are compiled once for all of them, too."""
-    assert not pins.older(module(name), module("kubernetes"))
+    assert not gomod.older(module(name), module("kubernetes"))
 
 
 def test_kubernetes_is_of_one_piece() -> None:
@@ -195,7 +195,7 @@ def test_packages_are_exchanged_in_a_copy_only(tmp_path: Path, monkeypatch: pyte
     (source / "instead").mkdir(parents=True)
     (source / "instead" / "ours.go").write_text("ours")
     wanted = replace(PINS.program("etcd"), instead={"example.org/x": {"pkg/one": "ours.go"}})
-    with golang._sources("etcd", wanted, golang.toolchain(PINS)) as copy:
+    with golang.sources("etcd", wanted, golang.toolchain(PINS)) as copy:
         made = copy / "changed" / "0" / "pkg"
         assert [file.name for file in (made / "one").iterdir()] == ["ours.go"]
         assert (made / "two" / "c.go").read_text() == "upstream"

@@ -18,7 +18,7 @@ from vre.cli import image, parts
 from vre.cli.main import app
 from vre.errors import Refused, VreError
 from vre.paths import project
-from vre.release import bill, build, envelope, manifest, pins
+from vre.release import bill, build, envelope, manifest, pins, raising
 from vre.release.manifest import File
 from vre.release.pins import Pin
 
@@ -143,13 +143,13 @@ def test_pins_that_are_behind_are_shown_and_raised(monkeypatch: pytest.MonkeyPat
     ]
     monkeypatch.setattr(pins, "look", lambda _: found)
     changed = [Path(each.name) for each in found if each.behind]
-    monkeypatch.setattr(pins, "raised", lambda *_: (changed, []))
+    monkeypatch.setattr(raising, "raised", lambda *_: (changed, []))
     checks = {each["name"]: each for each in json.loads(ran("pins", "--json"))["checks"]}
     assert checks["etcd"]["found"] == "v3.6.14; the newest is v3.7.3; its newest patch is v3.6.16"
     assert [checks[name]["state"] for name in ("etcd", "traefik", "flannel")] == ["warning", "good", "warning"]
     assert "could not be asked: 404" in checks["flannel"]["found"]
     assert ran("pins", "--raise") == "etcd\n"
-    monkeypatch.setattr(pins, "raised", lambda *_: (changed, [VreError("flannel stays as it was: 403")]))
+    monkeypatch.setattr(raising, "raised", lambda *_: (changed, [VreError("flannel stays as it was: 403")]))
     assert "flannel stays as it was: 403" in str(fault("pins", "--raise"))
 
 

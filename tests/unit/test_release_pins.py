@@ -1,7 +1,9 @@
 """Pins against upstream: patches flow, minor versions are held, and a raised pin is raised everywhere."""
 
+import json
 import re
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from vre.artifacts import golang, versions
 from vre.artifacts.golang import Toolchain
 from vre.errors import VreError
 from vre.progress import silent
-from vre.release import pins
+from vre.release import gomod, pins, raising
 from vre.release.pins import Pin
 
 NAMES = sorted(versions.load().programs)
@@ -49,7 +51,7 @@ def test_a_raised_program_is_raised_with_all_its_stamps_and_no_other_is_touched(
     before = versions.load()
     old = before.program(name).version
     new = f"{old.rpartition('.')[0]}.999"
-    text = pins.in_table(versions.table().read_text(), pin(name, old, new))
+    text = raising.in_table(versions.table().read_text(), pin(name, old, new))
     after = versions.parse(text, where="raised")
     stamps = {key: value.replace(old[1:], new[1:]) for key, value in before.program(name).stamps.items()}
     assert after.program(name) == replace(before.program(name), version=new, stamps=stamps)
@@ -67,7 +69,7 @@ def test_a_raised_module_is_raised_and_no_other_is_touched(name: str) -> None:
     new = f"{program.version.rpartition('.')[0]}.999"
     before = (versions.modules() / name / "go.mod").read_text().splitlines()
     text = "\n".join(before)
-    after = pins.in_module(text, program.module, pin(name, program.version, new)).splitlines()
+    after = gomod.raised(text, program.module, pin(name, program.version, new)).splitlines()
     changed = [(old, now) for old, now in zip(before, after, strict=True) if old != now]
     assert any(program.module in now and new in now for _, now in changed)
     if name == "kubernetes":
@@ -80,7 +82,7 @@ def test_a_raised_module_is_raised_and_no_other_is_touched(name: str) -> None:
 def test_a_raised_toolchain_is_raised_with_its_checksums_and_nothing_else_is() -> None:
     before = versions.load()
     after = versions.Toolchain(version="1.26.999", sums={system: f"h1:{system}=" for system in before.toolchain.sums})
-    text = pins.with_toolchain(versions.table().read_text(), before.toolchain, after)
+    text = raising.with_toolchain(versions.table().read_text(), before.toolchain, after)
     assert versions.parse(text, where="raised") == replace(before, toolchain=after)
 
 
@@ -102,7 +104,7 @@ def test_go_itself_is_asked_for_and_raised(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(versions, "table", lambda: table)
     [found] = pins._toolchain(silent)
     assert (found.pinned, found.patch, found.newest) == (own.version, f"{minor}.999", "2.0.0")
-    assert pins.raised([found], silent) == ([table], [])
+    assert raising.raised([found], silent) == ([table], [])
     assert asked == [f"{minor}.999 {system}" for system in own.sums]
     assert versions.load(table).toolchain.version == f"{minor}.999"
 
@@ -131,13 +133,13 @@ def test_what_cannot_be_raised_stays_whole_and_keeps_no_other(
             raise ends
         return ""
 
-    monkeypatch.setattr(pins, "run", tidy)
+    monkeypatch.setattr(raising, "run", tidy)
     if isinstance(ends, KeyboardInterrupt):
         with pytest.raises(KeyboardInterrupt):
-            pins.raised(found, silent)
+            raising.raised(found, silent)
         assert {file: file.read_text() for file in before} == before
         return
-    changed, [fault] = pins.raised(found, silent)
+    changed, [fault] = raising.raised(found, silent)
     assert changed == [table, tmp_path / "etcd" / "go.mod", tmp_path / "etcd" / "go.sum"]
     assert "Go: coredns stays as it was: go mod tidy: 403" in str(fault)
     assert {file for file, text in before.items() if file.read_text() != text} == set(changed)
@@ -150,11 +152,11 @@ NEW = "require one v0.10.0\nrequire (\n\ttwo v1.9.0\n\tthree v2.0.0\n\tfour v1.0
 
 
 def test_what_another_module_has_newer_is_found() -> None:
-    assert pins.older(OLD, NEW) == ["one@v0.10.0"]
-    assert pins.older(NEW, OLD) == ["two@v1.10.0"]
+    assert gomod.older(OLD, NEW) == ["one@v0.10.0"]
+    assert gomod.older(NEW, OLD) == ["two@v1.10.0"]
     before, after = "v0.0.0-20260414002931-afd174a4e478", "v0.0.0-20260803160001-6ac0973c030d"
-    assert pins.older(f"require one {before}\n", f"require one {after}\n") == [f"one@{after}"]
-    assert not pins.older(f"require one {after}\n", f"require one {before}\n")
+    assert gomod.older(f"require one {before}\n", f"require one {after}\n") == [f"one@{after}"]
+    assert not gomod.older(f"require one {after}\n", f"require one {before}\n")
 
 
 @pytest.mark.requirement("P-11")
@@ -170,17 +172,77 @@ def test_what_a_program_shares_with_kubernetes_is_raised_with_it(
     monkeypatch.setattr(versions, "table", lambda: table)
     monkeypatch.setattr(versions, "modules", lambda: tmp_path)
     monkeypatch.setattr(golang, "toolchain", lambda: Toolchain(command=Path("go"), version="go1", env={}))
-    monkeypatch.setattr(pins, "run", lambda words, **_: ran.append(tuple(map(str, words))))
+    monkeypatch.setattr(raising, "run", lambda words, **_: ran.append(tuple(map(str, words))))
     late = Pin(kind="Go", name="etcd", pinned=version("etcd"), patch="v3.6.999", newest="v3.6.999")
-    assert pins.raised([late], silent)[1] == []
+    assert raising.raised([late], silent)[1] == []
     tidy = ("go", "mod", "tidy")
     assert ran == [tidy, ("go", "get", "golang.org/x/crypto@v0.999.0"), tidy]
+
+
+UP = "example.org/up"
+UP_TABLE = f"""
+toolchain: {{version: "1.21", sums: {{}}}}
+
+programs:
+  up:
+    module: {UP}
+    version: v1.0.0
+    packages: {{up: {UP}/cmd/up}}
+    instead: {{{UP}: {{cloud: ours.go}}}}
+"""
+UP_SOURCES = {
+    "go.mod": f"module {UP}\n\ngo 1.21\n\nrequire example.org/nowhere v1.0.0\n",
+    "cmd/up/main.go": f'package main\n\nimport _ "{UP}/cloud"\n\nfunc main() {{}}\n',
+    "cloud/theirs.go": 'package cloud\n\nimport _ "example.org/nowhere"\n',
+}
+
+
+@pytest.mark.requirement("P-11")
+def test_what_only_exchanged_sources_need_is_not_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder, table, served = tmp_path / "go" / "up", tmp_path / "versions.yaml", tmp_path / "served"
+    for release in ("v1.0.0", "v1.0.1"):
+        serve(served, UP, release, UP_SOURCES)
+    serve(served, "example.org/nowhere", "v1.0.0", {"go.mod": "module example.org/nowhere\n"}, whole=False)
+    (folder / "instead").mkdir(parents=True)
+    (folder / "instead" / "ours.go").write_text("package cloud\n")
+    (folder / "go.mod").write_text(
+        f"module vre/build/up\n\ngo 1.24\n\ntool {UP}/cmd/up\n\nrequire {UP} v1.0.0 // indirect\n"
+    )
+    (folder / "go.sum").touch()
+    (tmp_path / "go" / "kubernetes").mkdir()
+    (tmp_path / "go" / "kubernetes" / "go.mod").touch()
+    table.write_text(UP_TABLE)
+    go = golang.toolchain()
+    here = {"GOPROXY": served.as_uri(), "GOSUMDB": "off", "GOMODCACHE": str(tmp_path / "modules")}
+    monkeypatch.setattr(golang, "toolchain", lambda: replace(go, env={**go.env, **here}))
+    monkeypatch.setattr(versions, "table", lambda: table)
+    monkeypatch.setattr(versions, "modules", lambda: tmp_path / "go")
+    changed, faults = raising.raised([pin("up", "v1.0.0", "v1.0.1")], silent)
+    assert faults == []
+    assert changed == [table, folder / "go.mod", folder / "go.sum"]
+    assert gomod.required((folder / "go.mod").read_text()) == {UP: "v1.0.1"}
+    assert gomod.listed((folder / "go.mod").read_text(), "replace") == []
+    assert re.search(rf"^{UP} v1.0.1 h1:", (folder / "go.sum").read_text(), re.MULTILINE)
+
+
+def serve(place: Path, module: str, release: str, files: dict[str, str], *, whole: bool = True) -> None:
+    """Put a module where the go command finds it by GOPROXY (https://go.dev/ref/mod#goproxy-protocol)."""
+    folder = place / module / "@v"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{release}.info").write_text(json.dumps({"Version": release}))
+    (folder / f"{release}.mod").write_text(files["go.mod"])
+    if whole:
+        with zipfile.ZipFile(folder / f"{release}.zip", "w") as archive:
+            for name, text in files.items():
+                archive.writestr(f"{module}@{release}/{name}", text)
 
 
 @pytest.mark.requirement("P-11")
 def test_all_that_shares_with_kubernetes_is_looked_at_when_that_is_raised() -> None:
     late = Pin(kind="Go", name="kubernetes", pinned="v1.36.3", patch="v1.36.4", newest="v1.36.4")
-    assert [step.name for step in pins._steps([late], silent)] == [f"Go: {name}" for name in versions.load().programs]
+    assert [step.name for step in raising._steps([late], silent)] == [
+        f"Go: {name}" for name in versions.load().programs
+    ]
     assert next(iter(versions.load().programs)) == "kubernetes"
 
 

@@ -186,17 +186,17 @@ def _build(name: str, pins: Versions, report: Report, folder: Path) -> None:
     wanted = pins.program(name)
     go = toolchain(pins, report)
     report(f"{name} {wanted.version}: fetching its sources")
-    with _sources(name, wanted, go) as source:
+    with sources(name, wanted, go) as source:
         _fetch(name, wanted, go, source)
         report(f"{name} {wanted.version}: compiling {', '.join(wanted.packages)}")
         _compile(name, wanted, go, source, folder)
         for file, origin in wanted.files.items():
-            shutil.copyfile(_module(origin.module, source, go) / origin.path, folder / file)
+            shutil.copyfile(downloaded(origin.module, source, go) / origin.path, folder / file)
             (folder / file).chmod(0o755)
 
 
 @contextmanager
-def _sources(name: str, wanted: Program, go: Toolchain) -> Iterator[Path]:
+def sources(name: str, wanted: Program, go: Toolchain) -> Iterator[Path]:
     """Give the module to build from: the project's, or for a while a copy with packages of others exchanged for ours.
 
     What is exchanged comes out of a checksummed module like all the rest; only then are its packages replaced.
@@ -209,7 +209,7 @@ def _sources(name: str, wanted: Program, go: Toolchain) -> Iterator[Path]:
         copy = shutil.copytree(source, Path(place) / "build")
         for number, (module, packages) in enumerate(sorted(wanted.instead.items())):
             changed = copy / "changed" / str(number)
-            shutil.copytree(_module(module, source, go), changed, copy_function=shutil.copyfile)
+            shutil.copytree(downloaded(module, source, go), changed, copy_function=shutil.copyfile)
             for package, file in packages.items():
                 _exchange(changed / package, source / "instead" / file)
             run([go.command, "mod", "edit", f"-replace={module}=./changed/{number}"], env=go.env, cwd=copy)
@@ -245,9 +245,9 @@ def _fetch(name: str, wanted: Program, go: Toolchain, source: Path) -> None:
     _logged(name, wanted, many, source, [go.command, "list", *FLAGS[:1], "-deps", quiet, *wanted.packages.values()])
 
 
-def _module(module: str, source: Path, go: Toolchain) -> Path:
-    """Return where the go command keeps a module, downloaded and checked."""
-    said = run([go.command, "mod", "download", "-json", module], env=go.env, cwd=source)
+def downloaded(name: str, source: Path, go: Toolchain) -> Path:
+    """Return where the go command keeps a module, downloaded and checked. Raises VreError when it does not come."""
+    said = run([go.command, "mod", "download", "-json", name], env=go.env, cwd=source)
     return Path(json.loads(said)["Dir"])
 
 
@@ -272,7 +272,7 @@ def _fetch_quietly(name: str, pins: Versions, report: Report) -> None:
     """
     try:
         wanted, go = pins.program(name), toolchain(pins)
-        with _sources(name, wanted, go) as source:
+        with sources(name, wanted, go) as source:
             _fetch(name, wanted, go, source)
     except VreError:
         report(f"{name}: its sources did not come at the first attempt")

@@ -170,8 +170,10 @@ def pins(
     with step("asking the registries") as report:
         found = pinned.look(report)
     if raise_:
+        from vre.release import raising
+
         with step("raising what is behind") as report:
-            changed, faults = pinned.raised(found, report)
+            changed, faults = raising.raised(found, report)
         sys.stdout.write("".join(f"{path}\n" for path in changed))
         if faults:
             raise VreError("\n".join(map(str, faults)), hint="all others were raised: build and test with them")
