@@ -212,6 +212,26 @@ def test_kubectl_hands_every_word_on(there: Outputs, stacks: Path, monkeypatch: 
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "last"),
+    [
+        (["--", "a-tool"], ["vre@192.168.77.10", "a-tool"]),
+        (["-s", "local", "--", "worker-1", "-x"], ["vre@192.168.77.10", "worker-1 -x"]),
+        (["worker-1", "echo", "--", "x"], ["vre@192.168.77.20", "echo x"]),
+        (["--", "echo", "--", "x"], ["vre@192.168.77.10", "echo -- x"]),
+    ],
+)
+def test_after_two_hyphens_no_word_names_a_machine(
+    there: Outputs, monkeypatch: pytest.MonkeyPatch, words: list[str], last: list[str]
+) -> None:
+    became: list[list[str]] = []
+    monkeypatch.setattr(outputs, "machines", lambda stack: there)
+    monkeypatch.setattr(reach, "become", became.append)
+    done = runner.invoke(app, ["ssh", *words])
+    assert done.exit_code == 0, done.output
+    assert became[0][-2:] == last
+
+
 def test_half_launched_machines_are_reached_with_the_keys_in_the_state(
     stacks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,7 +40,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 for panel, commands in COMMANDS.items():
     for command in commands:
         settings = OWN_WORDS if command in {reach.ssh, reach.kubectl} else None
-        app.command(rich_help_panel=panel, context_settings=settings)(command)
+        kind = reach.WordsAsGiven if command is reach.ssh else None
+        app.command(cls=kind, rich_help_panel=panel, context_settings=settings)(command)
 app.add_typer(image.app, name="image", rich_help_panel="Image")
 
 

@@ -6,9 +6,10 @@ import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from vre.cli import outputs
 from vre.cli.options import DEFAULT, Machine, Stack
@@ -24,6 +25,18 @@ MOMENT = f"{'[0-9]' * 8}T{'[0-9]' * 6}Z"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
 """What a word is like that is meant to name a machine, not a command."""
 KUBECTL = ("sudo", "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf")
+
+
+class WordsAsGiven(TyperCommand):
+    """A command that sees whether its words begin with `--`, which is left out otherwise."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Return the words that are no options of the command itself."""
+        given = args.count("--")
+        words = super().parse_args(ctx, args)
+        if words.count("--") < given:
+            words.insert(0, "--")
+        return words
 
 
 def ssh(context: typer.Context, *, stack: Stack = DEFAULT) -> None:
