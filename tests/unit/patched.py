@@ -10,10 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import host
 import patch
 import patching
 import pytest
 import turn
+import upgrade
 from alone import alone
 
 RUNTIME = "Inst containerd [1] (2 Debian:13/stable [amd64])\n"
@@ -105,11 +107,11 @@ class Machine:
             self.write(f"bin/{name}", FAKE.format(log=self.log, folder=root))
             (root / "bin" / name).chmod(0o755)
         monkeypatch.setenv("PATH", f"{root}/bin:/usr/bin:/bin")
-        monkeypatch.setattr(patch, "ROOM", 0)
+        monkeypatch.setattr(upgrade, "ROOM", 0)
         self.now = datetime(2026, 11, 21, 18, tzinfo=UTC)
         self.slept = timedelta()
         self.when_asleep: Callable[[], object] = lambda: None  # called as each wait begins
-        monkeypatch.setattr(patch, "clock", lambda: self.now)
+        monkeypatch.setattr(host, "clock", lambda: self.now)
         monkeypatch.setattr(time, "sleep", self._sleep)
         monkeypatch.setattr(turn.Node, "__init__", self._node(turn.Node.__init__))
         monkeypatch.setattr(os, "sync", lambda: None)
@@ -134,9 +136,9 @@ class Machine:
 
     def run(self) -> int:
         """Run with the disposition of signals left alone."""
-        places = patch.Places(root=self.root)
+        places = host.Places(root=self.root)
         with alone(places.scratch):
-            return patch.Patch(places).run()
+            return patch.Patch(host.Host(places)).run()
 
     @property
     def state(self) -> dict[str, Any]:

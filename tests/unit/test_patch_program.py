@@ -11,9 +11,12 @@ from pathlib import Path
 
 import containers
 import controlplane
+import host
+import member
 import patch
 import pytest
 import rollout
+import upgrade
 
 from tests.unit import patched
 from tests.unit.patched import KERNEL, RUNTIME, Cluster, Machine, server, upgraded, worker
@@ -51,7 +54,8 @@ def test_it_lives_through_its_own_upgrade(machine: Machine) -> None:
     fake.write_text(f'{head}\ncase "$*" in *--simulate*) ;; *" upgrade "*) {spoil} ;; esac\n{rest}')
     machine.settings(reboot="by-hand")
     machine.write("needrestart", KERNEL)
-    run = f"import sys, pathlib, patch; patch.ROOM = 0; sys.exit(patch.main(pathlib.Path({str(machine.root)!r})))"
+    root = f"pathlib.Path({str(machine.root)!r})"
+    run = f"import sys, pathlib, patch, upgrade; upgrade.ROOM = 0; sys.exit(patch.main({root}))"
     done = subprocess.run([sys.executable, "-B", "-c", run], cwd=program, check=False)
     assert (done.returncode, "SystemExit" in (program / "patch.py").read_text()) == (0, True)
     assert machine.state["changed"]["packages"] == ["curl 1 -> 2"]
@@ -101,7 +105,7 @@ def test_what_nobody_foresaw_is_told_and_tried_again_too(machine: Machine, path:
     machine.write("needrestart", KERNEL)
     machine.write(path, text)
     assert machine.run() == 1
-    assert said in patch.load(patch.Places(root=machine.root))["failure"]["command"]
+    assert said in host.load(host.Places(root=machine.root))["failure"]["command"]
     for place in ("etc/motd.d/vre-patch", "dev/console"):
         assert said in (machine.root / place).read_text()
     assert machine.did("systemd-run", "--unit=vre-patch-again", "2026-11-21 19:00:00 UTC")
@@ -118,7 +122,7 @@ def test_credentials_that_cannot_be_read_do_not_keep_a_runtime_away(machine: Mac
 @pytest.mark.requirement("P-35")
 def test_which_state_of_the_archive_was_tested_is_settled_before_apt_looks(machine: Machine) -> None:
     assert machine.run() == 0
-    [settled] = [index for index, line in enumerate(machine.ran) if line == f"python3 -B {patch.TESTED}"]
+    [settled] = [index for index, line in enumerate(machine.ran) if line == f"python3 -B {upgrade.TESTED}"]
     assert settled < next(index for index, line in enumerate(machine.ran) if line.endswith(" update"))
     machine.log.unlink()
     machine.write("fails", "tested.py")
@@ -128,7 +132,7 @@ def test_which_state_of_the_archive_was_tested_is_settled_before_apt_looks(machi
 
 
 def test_a_full_disk_is_told_before_anything_is_unpacked(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patch, "ROOM", 1 << 60)
+    monkeypatch.setattr(upgrade, "ROOM", 1 << 60)
     assert machine.run() == 1
     assert "no room" in machine.state["failure"]["said"]
     assert not upgraded(machine)
@@ -138,7 +142,7 @@ def test_the_state_is_kept_in_memory_where_the_disk_takes_nothing(machine: Machi
     machine.write("var/lib/vre/patch.new/x", "")  # a folder where the file would be written
     assert machine.run() == 0
     assert json.loads((machine.root / "run/vre/patch.json").read_text())["pending"] == []
-    assert patch.load(patch.Places(root=machine.root))["pending"] == []
+    assert host.load(host.Places(root=machine.root))["pending"] == []
     (machine.root / "var/lib/vre/patch.new/x").unlink()
     (machine.root / "var/lib/vre/patch.new").rmdir()
     assert machine.run() == 0
@@ -177,7 +181,7 @@ def test_a_machine_alone_warns_and_reboots_inside_its_window(machine: Machine, c
     cluster.pods = [worker("a")]
     assert machine.run() == 0
     assert machine.did("wall", "kernel a -> b")
-    assert machine.slept == patch.NOTICE
+    assert machine.slept == member.NOTICE
     assert machine.ran[-1] == "systemctl reboot"
     assert machine.state["rebooted"]["why"] == ["kernel a -> b"]
     assert (machine.root / "var/lib/vre/patch-resume").exists()
@@ -221,7 +225,7 @@ def test_a_machine_alone_whose_api_does_not_answer_reboots_all_the_same(
     machine.write("etc/kubernetes/kubelet.conf", "    server: http://127.0.0.1:9\n")
     assert machine.run() == 0
     assert "users are not told in Jupyter" in capsys.readouterr().out
-    assert machine.slept == patch.NOTICE
+    assert machine.slept == member.NOTICE
     assert machine.ran[-1] == "systemctl reboot"
 
 
@@ -301,7 +305,7 @@ def test_a_reboot_in_vain_is_a_failure_and_not_repeated(machine: Machine) -> Non
 
 
 def test_in_the_middle_of_a_command_it_does_not_end(machine: Machine) -> None:
-    made = patch.Patch(patch.Places(root=machine.root))
+    made = host.Host(host.Places(root=machine.root))
     made.busy = True
     made.end(15, None)
     made.busy = False
@@ -319,7 +323,7 @@ def cluster_of_its_own(machine: Machine, monkeypatch: pytest.MonkeyPatch, roll: 
     """Let it be the control machine, with an image that stands for a former one."""
     for place in ("own_api", "admin"):
         machine.write(
-            str(getattr(patch.Places(root=machine.root), place).relative_to(machine.root)), "server: http://a\n"
+            str(getattr(host.Places(root=machine.root), place).relative_to(machine.root)), "server: http://a\n"
         )
     monkeypatch.setattr(containers, "settle", lambda *_: True)
     monkeypatch.setattr(containers, "standing", lambda _: {"old": "new"})

@@ -4,7 +4,7 @@ import threading
 from datetime import timedelta
 from typing import Any
 
-import patch
+import member
 import pytest
 import runtime
 
@@ -33,7 +33,7 @@ def test_users_on_a_machine_are_told_before_it_is_drained(machine: Machine, clus
     assert notes["vre/holder"] == "one"  # no other begins meanwhile
     assert pods == 2
     assert spec["unschedulable"] is True  # no server is started here that would end at once
-    assert machine.slept >= patch.NOTICE
+    assert machine.slept >= member.NOTICE
     assert cluster.pods == []
     assert cluster.notes["vre/reboot-at"] == "2026-11-21T18:05:00Z"  # what follows leaves it there
     assert machine.ran[-1] == "systemctl reboot"
@@ -45,7 +45,7 @@ def test_a_machine_without_users_is_drained_at_once(machine: Machine, cluster: C
     ended["status"]["phase"] = "Succeeded"
     cluster.pods = [worker("a"), ended]
     assert machine.run() == 0
-    assert machine.slept < patch.NOTICE
+    assert machine.slept < member.NOTICE
     assert "vre/reboot-at" not in cluster.notes
     assert machine.ran[-1] == "systemctl reboot"
 
