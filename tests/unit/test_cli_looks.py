@@ -4,6 +4,7 @@ import datetime
 import ipaddress
 import socket
 import ssl
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ from vre.cli.checks import Check, State
 from vre.cli.outputs import Node
 from vre.config import Config
 from vre.errors import VreError
+from vre.setup import secrets
 
 NOW = datetime.datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -307,7 +309,8 @@ class Logins(paramiko.ServerInterface):
 
 @contextmanager
 def ssh_server(ways: str) -> Iterator[tuple[int, str]]:
-    key = paramiko.Ed25519Key.from_private_key_file(str(_key_file()))
+    with tempfile.TemporaryDirectory() as folder:
+        key = paramiko.Ed25519Key.from_private_key_file(str(secrets.ensure_key(Path(folder))))
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -324,14 +327,6 @@ def ssh_server(ways: str) -> Iterator[tuple[int, str]]:
         thread.start()
         yield server.getsockname()[1], f"ssh-ed25519 {key.get_base64()}"
         thread.join(15)
-
-
-def _key_file() -> Path:
-    import tempfile
-
-    from vre.setup import secrets
-
-    return secrets.ensure_key(Path(tempfile.mkdtemp()))
 
 
 @pytest.mark.parametrize(
