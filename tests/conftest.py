@@ -1,5 +1,6 @@
 """What all tests share: the marks, that drills run only when asked for, and what may run beside what."""
 
+import os
 from typing import Any
 
 import pytest
@@ -7,6 +8,11 @@ from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 MACHINES = "tests/machine/"
+OWN = (
+    "VRE_STATE", "VRE_STACK", "VRE_REPORTS", "VRE_OSV", "VRE_IMAGE_KEY", "VRE_IMAGE_TARGET", "VRE_PACKAGES_TARGET",
+    "VRE_DNS_KEY", "VRE_DEBUG",
+)  # fmt: skip
+"""What a person sets for stacks and jobs of their own: no test uses it. Where builds are kept and come from stays."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,6 +23,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # How long an example takes says more about the machine than about the code.
     settings.register_profile("vre", deadline=None)
     settings.load_profile("vre")
+    for name in OWN:
+        os.environ.pop(name, None)
     config.addinivalue_line("markers", "drill: one of the longest drills, run by `make test-all`")
 
 

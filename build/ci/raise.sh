@@ -13,8 +13,7 @@ work=$(mktemp --directory)
 vre=$work/vre/.venv/bin/vre
 # What was set up for this alone ends with it, the project's own hypervisor too, where it had to start one.
 trap '[ ! -x "$vre" ] || "$vre" hypervisor stop >&2 || true; rm -rf "$work"' EXIT
-unset VRE_IMAGE_KEY VRE_IMAGE_TARGET VRE_PACKAGES_TARGET
-export VRE_STATE=$work/state
+unset VRE_STATE VRE_IMAGE_KEY VRE_IMAGE_TARGET VRE_PACKAGES_TARGET
 git clone --quiet "$PWD" "$work/vre"
 cd "$work/vre"
 make setup
