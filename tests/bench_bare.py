@@ -1,6 +1,6 @@
 """A stack's own resources declared by a program that is a list of them: what a preview takes without code of ours.
 
-`bare` writes that program in place of ours, from what stands in the state.
+`bare` makes that program, from what stands in the state.
 """
 
 import json
@@ -30,13 +30,13 @@ for urn, kind, name, custom, inputs, parent, provider, version in json.loads(pat
 Row = tuple[str, str, str, bool, Any, str, str, str | None]
 
 
-def bare(life: Life) -> None:
-    """Replace the program of a stack that is up by one that declares the same, and previews no change."""
+def bare(life: Life) -> str:
+    """Return a program that declares the same as that of a stack that is up, and previews no change."""
     place = life.engine.checkout.path
     told = life.succeeds("stack", "export", "--show-secrets")
     rows = listed(json.loads(told)["deployment"]["resources"])
     (place / "bare.json").write_text(json.dumps(rows))
-    (place / "__main__.py").write_text(PROGRAM)
+    return PROGRAM
 
 
 def listed(resources: Sequence[Mapping[str, Any]]) -> list[Row]:

@@ -9,7 +9,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import le
@@ -20,13 +20,13 @@ from tests.bench_bare import bare
 from tests.bench_declared import CLOUDS, declared, memory
 from tests.engine.moto_server import serving
 from tests.engine.simulated import azure
-from tests.engine.simulated.lifecycle import begin
+from tests.engine.simulated.lifecycle import Life, begin
 from vre.paths import project
 from vre.progress import step
 
-BARE_LIMIT = 1.5
-"""So many times what the same resources take that a program without code of ours declares."""
-PREVIEW_LIMIT, MACHINE_LIMIT, MEMORY_LIMIT = 2.0, 0.020, 250 * 1024
+OURS_LIMIT, MACHINE_LIMIT, MEMORY_LIMIT = 2.0, 0.020, 250 * 1024
+"""Times an empty program, without what the same resources take that a program without code of ours declares; seconds of
+the processor for one machine more; KiB."""
 MACHINES = (1, 10, 30, 100)
 EVEN_LIMIT = 2.0
 """So many times what a machine costs between the first numbers may one cost between the last: growth is a line."""
@@ -54,18 +54,14 @@ class Measured:
     memory: int
     most: int
 
+    def ours(self, nothing: float) -> float:
+        """Return how many times an empty program's time ours takes, less what the list takes beyond an empty one."""
+        return (self.preview - self.bare + nothing) / nothing
+
     def within(self, nothing: float) -> bool:
         """Say whether the limits hold, beside the time of an empty program."""
-        found = (self.preview, self.preview, self.machine, self.growth, self.memory, self.most)
-        limits = (
-            PREVIEW_LIMIT * nothing,
-            BARE_LIMIT * self.bare,
-            MACHINE_LIMIT,
-            EVEN_LIMIT,
-            MEMORY_LIMIT,
-            MEMORY_LIMIT,
-        )
-        return all(map(le, found, limits))
+        found = (self.ours(nothing), self.machine, self.growth, self.memory, self.most)
+        return all(map(le, found, (OURS_LIMIT, MACHINE_LIMIT, EVEN_LIMIT, MEMORY_LIMIT, MEMORY_LIMIT)))
 
 
 @contextlib.contextmanager
@@ -80,14 +76,27 @@ def answering(cloud: str, folder: Path) -> Iterator[Mapping[str, str]]:
 
 
 def preview(cloud: str, folder: Path) -> tuple[float, float]:
-    """Return the median times of a preview without changes on a simulated cloud: of ours, and of a bare list."""
+    """Return the median times of a preview without changes on a simulated cloud: of ours, and of a bare list.
+
+    In turn, so that what else the machine does meets both.
+    """
     stack = (project() / "stacks" / f"Pulumi.{cloud}.yaml").read_text().partition("config:\n")[2]
     with answering(cloud, folder / "cloud") as env:
         life = begin(folder / "clone", cloud, stack, [PLUGINS.get(cloud, cloud)], env=env)
         life.up()
-        ours = _median(lambda: life.preview("--expect-no-changes"))
-        bare(life)
-        return ours, _median(lambda: life.preview("--expect-no-changes"))
+        program = life.engine.checkout.path / "__main__.py"
+        ours = program.read_text()
+        texts = (ours, bare(life))
+        runs = [[_previewed(life, program, text) for text in texts] for _ in range(RUNS)]
+    first, second = map(statistics.median, zip(*runs, strict=True))
+    return first, second
+
+
+def _previewed(life: Life, program: Path, text: str) -> float:
+    program.write_text(text)
+    begun = time.monotonic()
+    life.preview("--expect-no-changes")
+    return time.monotonic() - begun
 
 
 def machine(cloud: str) -> tuple[float, float, float]:
@@ -105,40 +114,30 @@ def machine(cloud: str) -> tuple[float, float, float]:
     return (many - one) / more, late / early, (whole[3] - whole[0]) / more
 
 
-def _median(work: Callable[[], object]) -> float:
-    return statistics.median(_timed(work) for _ in range(RUNS))
-
-
-def _timed(work: Callable[[], object]) -> float:
-    begun = time.monotonic()
-    work()
-    return time.monotonic() - begun
-
-
 def page(found: Mapping[str, Measured], nothing: float, *, when: str) -> str:
     """Return docs/benchmarks-clouds.md. Pure."""
     rows = "".join(
         f"| {cloud} | {each.preview:.1f} s | {each.preview / nothing:.2f} | {each.bare:.1f} s "
-        f"| {each.preview / each.bare:.2f} | {each.machine * 1000:.1f} ms "
+        f"| {each.bare / nothing:.2f} | {each.ours(nothing):.2f} | {each.machine * 1000:.1f} ms "
         f"| {each.growth:.2f} | {each.whole * 1000:.1f} ms | {each.memory / 1024:.0f} MiB "
         f"| {each.most / 1024:.0f} MiB |\n"
         for cloud, each in found.items()
     )
     per, weight = f"*{MACHINE_LIMIT * 1000:.0f} ms*", f"*{MEMORY_LIMIT / 1024:.0f} MiB*"
-    most = (
-        f"| *at most* | | *{PREVIEW_LIMIT:g}* | | *{BARE_LIMIT:g}* | {per} | *{EVEN_LIMIT:g}* | | {weight} | {weight} |"
-    )
+    most = f"| *at most* | | | | | *{OURS_LIMIT:g}* | {per} | *{EVEN_LIMIT:g}* | | {weight} | {weight} |"
     return f"""# Benchmarks on simulated clouds
 
 Written by `make bench` on {when}. An empty Pulumi Python program without changes took {nothing:.1f} s in the same run.
 The clouds' plugins are simulated in Python, and their time is part of a preview's. Previews are without changes.
 
-| cloud | preview | to empty | bare | to bare | own code | growth | all code | memory | {MACHINES[3]} workers |
-|---|---|---|---|---|---|---|---|---|---|
+| cloud | preview | to empty | bare | to empty | ours | own code | growth | all code | memory | {MACHINES[3]} workers |
+|---|---|---|---|---|---|---|---|---|---|---|
 {rows}{most}
 
 "Bare" is a preview of the same resources by a program that is a list of them: no settings, no policy, no SDK. It is
-what the engine, the plugins and Pulumi's Python take, so no program can be much quicker.
+what the engine, the plugins and Pulumi's Python take, so no program can be much quicker, and an empty program, which
+declares nothing and starts no plugin, is no measure for that part. "Ours" leaves it out: an empty program's time and
+what our program takes beyond the bare list, to an empty program's time.
 
 Code is the processor's time for one worker more, between {MACHINES[0]} and {MACHINES[3]}. "Own code" is what reads the
 settings, plans, declares network, firewalls, disks and machines, and writes each machine's own firewall and first boot,
