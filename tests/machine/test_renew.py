@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.machine.newer import newer
+from tests.patience import until
 from vre import image
 from vre.artifacts.store import Store
 from vre.image import boot
@@ -36,11 +37,6 @@ spec:
   hostNetwork: true
   containers: [{{name: {name}, image: "{image}", imagePullPolicy: Never}}]
 """
-UNTIL = r"""while [ $# -gt 0 ]; do
-until crictl ps --state Running --name "^$1\$" --output json | grep --quiet "\"imageRef\": \"$2\""; do sleep 1; done
-shift 2
-done"""
-"""Waits until a container of each name runs from the image beside it."""
 
 
 @pytest.fixture(scope="module")
@@ -127,19 +123,28 @@ def test_a_container_whose_pod_names_a_tag_is_started_anew_from_it(
     shell.run(["systemd-run", "--unit=standing", "kubelet", "--config=/run/standing/kubelet.yaml"], sudo=True)
     try:
         old = names(shell)[tag][0]
-        shell.run(["sh", "-c", UNTIL, "sh", "by-tag", old, "by-digest", old], sudo=True, timeout=600)
+        until(
+            lambda: images_of(shell) == {"by-tag": old, "by-digest": old}, lambda: running(shell), seconds=600, pause=1
+        )
         before = running(shell)
         newest = newer(built, tmp_path, {"pause": tag.rpartition(":")[2]}, {"newer": b"newest"})
         handler.update(Context(), "m", state, inputs(shell, built, newest, tmp_path / "layout"))
         new = names(shell)[tag][0]
         assert new != old
-        shell.run(["sh", "-c", UNTIL, "sh", "by-tag", new], sudo=True, timeout=600)
-        assert running(shell)["by-digest"] == before["by-digest"]
+        until(
+            lambda: images_of(shell) == {"by-tag": new, "by-digest": old}, lambda: running(shell), seconds=600, pause=1
+        )
+        assert running(shell)["by-digest"]["id"] == before["by-digest"]["id"]
     finally:
         shell.run(["systemctl", "stop", "standing.service"], sudo=True)
 
 
-def running(shell: Shell) -> dict[str, str]:
-    """Return the containers that run: the name of each -> its id."""
+def images_of(shell: Shell) -> dict[str, str]:
+    """Return the containers that run: the name of each -> the id of its image."""
+    return {name: each["imageRef"] for name, each in running(shell).items()}
+
+
+def running(shell: Shell) -> dict[str, dict[str, Any]]:
+    """Return the containers that run, by name."""
     listed = json.loads(shell.run(["crictl", "ps", "--state", "Running", "--output", "json"], sudo=True))["containers"]
-    return {each["metadata"]["name"]: each["id"] for each in listed}
+    return {each["metadata"]["name"]: each for each in listed}
