@@ -81,12 +81,12 @@ CLOUD = bench_clouds.Measured(
 def test_the_page_of_clouds_holds_what_was_measured() -> None:
     told = bench_clouds.page({"azure": CLOUD}, 1.5, when="2026-11-21")
     assert "| azure | 2.4 s | 1.60 | 1.8 s | 1.20 | 1.40 | 1.0 ms | 1.10 | 12.0 ms | 120 MiB | 200 MiB |" in told
-    assert "| *at most* | | | | | *2* | *20 ms* | *2* | | *250 MiB* | *250 MiB* |" in told
+    assert "| *at most* | | *2* | | | | *20 ms* | *2* | | *250 MiB* | *250 MiB* |" in told
 
 
 @pytest.mark.parametrize(
     "worse",
-    [{"preview": 3.4}, {"bare": 0.8}, {"machine": 0.021}, {"growth": 2.1}, {"memory": 257000}, {"most": 257000}],
+    [{"preview": 3.1}, {"bare": 1.5}, {"machine": 0.021}, {"growth": 2.1}, {"memory": 257000}, {"most": 257000}],
 )
 def test_each_limit_of_a_cloud_is_held(worse: dict[str, float]) -> None:
     assert CLOUD.within(1.5)
