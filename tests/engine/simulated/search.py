@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import contextlib
 import json
 import zlib
 from collections.abc import Iterator
@@ -13,13 +14,20 @@ from tests.engine.simulated.lifecycle import Life
 SHORTEST = 16  # characters of base64 that are worth a look
 GZIP = b"\x1f\x8b"
 DEEPEST = 4  # wrappings
+ENCRYPTED = b"PLOG"  # how a log of the engine's begins that was encrypted
 
 
 def places(life: Life, text: str) -> list[str]:
-    """Return where a text stands in the clear: `state`, `file`, `said`, or a property of what the cloud was told."""
+    """Return where a text stands in the clear: `state`, `file`, `said`, or a property of what the cloud was told.
+
+    `log` is a log of the engine's own: it keeps one of every run, encrypted as soon as it has the stack's key.
+    """
     kept = life.engine.checkout
-    found = [f"state: {file.name}" for file in _files(kept.backend) if _inside(text, file.read_bytes())]
-    found += [f"file: {file.name}" for file in _files(kept.path / "stacks") if _inside(text, file.read_bytes())]
+    found = [f"state: {file.name}" for file in _files(kept.backend) if inside(text, file.read_bytes())]
+    found += [f"file: {file.name}" for file in _files(kept.path / "stacks") if inside(text, file.read_bytes())]
+    logs = _files(kept.state / "engine" / "logs")
+    assert logs, "the engine keeps its logs elsewhere"
+    found += [f"log: {file.name}" for file in logs if inside(text, file.read_bytes())]
     found += [f"said: run {number}" for number, said in enumerate(life.said) if text in said]
     return [*found, *sent(life, text)]
 
@@ -28,9 +36,9 @@ def sent(life: Life, text: str) -> list[str]:
     """Return what was sent to the cloud, or to a machine, with this text in it: `TYPE NAME PATH`, each once."""
     found = []
     for entry in life.cloud.journal():
-        found += [f"{entry.type} {entry.name} {path}" for path, value in leaves(entry.told) if _inside(text, value)]
+        found += [f"{entry.type} {entry.name} {path}" for path, value in leaves(entry.told) if inside(text, value)]
     for thing in life.cloud.resources():
-        found += [f"{thing.type} {thing.name} {path}" for path, value in leaves(thing.inputs) if _inside(text, value)]
+        found += [f"{thing.type} {thing.name} {path}" for path, value in leaves(thing.inputs) if inside(text, value)]
     return sorted(set(found))
 
 
@@ -52,15 +60,22 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, bytes]]:
 def unwrapped(data: bytes, depth: int = 0) -> Iterator[bytes]:
     """Yield the data, and what it holds in base64, gzip and JSON."""
     yield data
-    if depth == DEEPEST:
+    if depth == DEEPEST or data.startswith(ENCRYPTED):
         return
     if data[:2] == GZIP:
-        yield from unwrapped(zlib.decompress(data, wbits=31), depth + 1)
+        with contextlib.suppress(zlib.error):
+            # Of what was cut short, such as the log of a killed run, that which is there.
+            yield from unwrapped(zlib.decompressobj(wbits=31).decompress(data), depth + 1)
     elif len(data) >= SHORTEST:
         try:
             yield from unwrapped(base64.b64decode(data.strip(), validate=True), depth + 1)
         except (binascii.Error, ValueError):
             yield from _inner(data, depth)
+
+
+def inside(text: str, data: bytes) -> bool:
+    """Say whether a text is in some data, also where it is wrapped up."""
+    return any(text.encode() in each for each in unwrapped(data))
 
 
 def _inner(data: bytes, depth: int) -> Iterator[bytes]:
@@ -73,10 +88,6 @@ def _inner(data: bytes, depth: int) -> Iterator[bytes]:
         for word in data.split():
             if len(word) >= SHORTEST and word != data:
                 yield from unwrapped(word, depth + 1)
-
-
-def _inside(text: str, data: bytes) -> bool:
-    return any(text.encode() in each for each in unwrapped(data))
 
 
 def _files(folder: Path) -> list[Path]:
