@@ -5,13 +5,18 @@ that is not where its spelling says has the package imported as it is: slower, n
 """
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any
+
+import pulumi
+
+from vre import sdk_classes
 
 ROOTS = ("pulumi_aws", "pulumi_azure_native", "pulumi_gcp", "pulumi_openstack")
 """SDKs with a package for each of a cloud's services."""
@@ -24,6 +29,20 @@ def slim() -> None:
     """Have what is imported of the SDKs from now on be no more than is used."""
     if not any(isinstance(each, _Finder) for each in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+
+
+def hush() -> None:
+    """Have Pulumi's SDK keep to itself what only its own developers read: `VRE_DEBUG` set has it told as ever.
+
+    It sends four lines for each resource, each a call to the engine that all else waits for, and the engine shows them
+    to `--debug` alone.
+    """
+    if not os.environ.get("VRE_DEBUG"):
+        pulumi.log.debug = _nothing
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Stand for what is not told."""
 
 
 def places(name: str) -> Iterator[str]:
@@ -51,12 +70,17 @@ class _Finder(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         root, _, rest = fullname.partition(".")
-        if not (fullname in FLAT or (root in ROOTS and rest and "." not in rest)):
+        if not (fullname in FLAT or (root in ROOTS + FLAT and rest)):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
-        if spec is None or spec.loader is None or not spec.submodule_search_locations:
+        if spec is None or not isinstance(spec.loader, SourceFileLoader):
             return spec
-        spec.loader = _Slim(spec.loader)
+        if spec.submodule_search_locations:
+            spec.loader = _Slim(spec.loader)
+        elif rest.rpartition(".")[2] in sdk_classes.NAMES:
+            spec.loader = sdk_classes.Bodies(spec.loader)
+        else:
+            spec.loader = sdk_classes.Mentioned(spec.loader)
         return spec
 
 
