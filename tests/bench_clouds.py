@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.bench import RUNS, empty
 from tests.bench_bare import bare
-from tests.bench_declared import CLOUDS, declared, memory
+from tests.bench_declared import CLOUDS, fresh, memory
 from tests.engine.moto_server import serving
 from tests.engine.simulated import azure
 from tests.engine.simulated.lifecycle import Life, begin
@@ -113,8 +113,7 @@ def machine(cloud: str) -> tuple[float, float, float]:
     Seconds of the processor. The second compares a machine between the last two numbers with one between the first and
     the third.
     """
-    declared(cloud, 1)  # what is imported is not a machine's
-    runs = [[declared(cloud, count) for _ in range(RUNS)] for count in MACHINES]
+    runs = [[fresh(cloud, count) for _ in range(RUNS)] for count in MACHINES]
     one, _, some, many = (min(each.own for each in same) for same in runs)
     whole = [min(each.whole for each in same) for same in runs]
     late, early = (many - some) / (MACHINES[3] - MACHINES[2]), (some - one) / (MACHINES[2] - MACHINES[0])

@@ -4,6 +4,7 @@ It imports what a launch imports and a stand-in for the engine, and nothing else
 """
 
 import contextlib
+import gc
 import subprocess
 import sys
 import time
@@ -66,17 +67,43 @@ def declared(cloud: str, workers: int) -> Took:
             whole = worked(lambda: _launched(settings))
         own.append(whole - sum(pulumis))
 
-    whole = worked(
-        lambda: played(program, "bench", lambda _, name, __: (f"{name}-id", {**COMPUTED, "name": name}), _Anything())
-    )
+    with _untidied():
+        whole = worked(
+            lambda: played(
+                program, "bench", lambda _, name, __: (f"{name}-id", {**COMPUTED, "name": name}), _Anything()
+            )
+        )
     return Took(own=own[0], whole=whole)
+
+
+@contextlib.contextmanager
+def _untidied() -> Iterator[None]:
+    """Look for no garbage, as the program does not; what an earlier run left is taken away before."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def fresh(cloud: str, workers: int) -> Took:
+    """Do the same in a process of its own, as the program does: what an earlier run left makes the next one slower."""
+    # What is imported, with the first machine, is no machine's.
+    text = f"took = declared({cloud!r}, 1) and declared({cloud!r}, {workers}); print(took.own, took.whole)"
+    own, whole = _told(text).split()
+    return Took(own=float(own), whole=float(whole))
 
 
 def memory(cloud: str, workers: int) -> int:
     """Return the most memory, in KiB, of a program that declares so many workers on a cloud."""
-    text = f"from tests.bench_declared import declared; declared({cloud!r}, {workers}); {SAID}"
-    told = subprocess.run([sys.executable, "-c", text], cwd=project(), capture_output=True, text=True, check=True)
-    return int(told.stdout.split()[-2])
+    return int(_told(f"declared({cloud!r}, {workers}); {SAID}").split()[-2])
+
+
+def _told(text: str) -> str:
+    text = f"from tests.bench_declared import declared; {text}"
+    done = subprocess.run([sys.executable, "-c", text], cwd=project(), capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 def worked(work: Callable[[], object]) -> float:
