@@ -4,13 +4,15 @@ import base64
 import json
 import threading
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 SEALED = "1b47061264138c4ac30d75fd1eb44270"
 MARK = "4dabf18193072939515e22adb298388d"
+GZIP = b"\x1f\x8b"
 SHORTEST = 10  # characters: less occurs by accident
 
 
@@ -54,7 +56,7 @@ def canaries(secrets: Iterable[str]) -> set[str]:
 
 
 def holding(files: Iterable[Path], wanted: Iterable[str]) -> dict[str, list[str]]:
-    """Return the files that hold a canary: path to the first characters of each."""
+    """Return the files that hold a canary: path to the first characters of each. Logs of the engine's are packed."""
     marks = [each.encode() for each in wanted]
     found = {}
     for file in files:
@@ -62,6 +64,8 @@ def holding(files: Iterable[Path], wanted: Iterable[str]) -> dict[str, list[str]
             content = file.read_bytes()
         except OSError:
             continue
+        with suppress(zlib.error):
+            content += zlib.decompressobj(wbits=31).decompress(content) if content.startswith(GZIP) else b""
         seen = [mark[:6].decode() + "…" for mark in marks if mark in content]
         if seen:
             found[str(file)] = seen
