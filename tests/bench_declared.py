@@ -16,7 +16,7 @@ from unittest import mock
 import pulumi
 from pulumi import Output, ResourceOptions
 
-from tests.oracle.told import SEED, played
+from tests.oracle.declared import SEED, played
 from vre import clouds
 from vre.clouds import site
 from vre.clouds.site import Disk, Order

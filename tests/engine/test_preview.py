@@ -85,3 +85,11 @@ def test_the_program_stays_small() -> None:
     told = subprocess.run([sys.executable, "-c", program], cwd=project(), capture_output=True, text=True, check=True)
     highest = next(line for line in told.stdout.splitlines() if line.startswith("VmHWM:"))
     assert 0 < int(highest.split()[1]) < MEMORY
+
+
+def test_the_plugin_imports_nothing_that_builds() -> None:
+    program = "import sys; from vre.provider import registry as r; [r.handler(each) for each in r.MODULES]; "
+    words = [sys.executable, "-c", program + "print(*sys.modules)"]
+    told = subprocess.run(words, cwd=project(), capture_output=True, text=True, check=True)
+    assert "vre.provider.software" in told.stdout.split()
+    assert [name for name in ("vre.image", "vre.packages", "vre.artifacts.golang") if name in told.stdout.split()] == []

@@ -7,7 +7,7 @@ id, inputs under the names of the wire, outputs).
     from tests.oracle import ports
     from tests.oracle.compare import IN, OTHER, Flow, assert_agree
     from tests.oracle.configs import Case, cases
-    from tests.oracle.told import declared
+    from tests.oracle.declared import declared
 
     def evaluator(told):
         rules = ...                                     # read once

@@ -15,7 +15,8 @@ from moto.utilities.utils import load_resource
 
 from tests.oracle import aws as oracle
 from tests.oracle.configs import KEY, Case, case
-from tests.oracle.told import Props, Resource, declared
+from tests.oracle.declared import declared
+from tests.oracle.told import Props, Resource
 from tests.unit.test_oracle_aws import CALLS, CLOUD, WITH_WORKERS, answer, said
 from vre import clouds
 from vre.accounts import aws as account

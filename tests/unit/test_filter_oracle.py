@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from tests.oracle import ports
 from tests.oracle.compare import IN, OTHER, Evaluator, Flow, assert_agree, differences
 from tests.oracle.configs import Case, case, cases, data
+from tests.oracle.declared import declared
 from tests.oracle.mutate import mutated, swapped, widened
 from tests.oracle.peers import within
-from tests.oracle.told import Props, Resource, declared
+from tests.oracle.told import Props, Resource
 
 FILTER = "vre:libvirt:Filter"
 CLOUD = {"provider": "libvirt"}

@@ -8,7 +8,8 @@ import pytest
 from tests.engine.simulated import gcp as simulated
 from tests.oracle import gcp
 from tests.oracle.configs import KEY, Case, case
-from tests.oracle.told import Resource, declared
+from tests.oracle.declared import declared
+from tests.oracle.told import Resource
 from tests.unit.test_oracle_gcp import CALLS, CLOUD, answer
 from vre import clouds
 from vre.accounts import gcp as account

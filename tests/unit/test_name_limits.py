@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.oracle.configs import KEY, case
-from tests.oracle.told import Resource, declared
+from tests.oracle.declared import declared
+from tests.oracle.told import Resource
 from tests.unit import test_oracle_aws, test_oracle_azure, test_oracle_gcp, test_oracle_openstack
 from vre.clouds import libvirt
 from vre.config import Config

@@ -9,7 +9,8 @@ import pytest
 
 from tests.oracle import openstack as neutron
 from tests.oracle.configs import KEY, case, data
-from tests.oracle.told import Resource, declared
+from tests.oracle.declared import declared
+from tests.oracle.told import Resource
 from tests.unit.test_oracle_openstack import CALLS, WITH_WORKERS
 from vre.accounts.openstack import Facts, Image, judge, needed
 from vre.clouds.openstack import DEBIAN_NAME, device

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from tests.oracle import ports
 from tests.oracle.compare import IN, OTHER, OUT, Flow, allowed, assert_agree, differences
 from tests.oracle.configs import Case, case, cases
+from tests.oracle.declared import declared
 from tests.oracle.mutate import mutated, setting, swapped, widened, without_ipv6
 from tests.oracle.peers import Peer, mentioned, peers
-from tests.oracle.told import Resource, declared
+from tests.oracle.told import Resource
 from vre.policy import Protocol, Sender, leaves, reaches
 
 CLOUD = {"provider": "libvirt"}

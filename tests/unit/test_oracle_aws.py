@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from tests.oracle import aws, mutate
 from tests.oracle.compare import Difference, assert_agree, differences
 from tests.oracle.configs import KEY, Case, case, cases
-from tests.oracle.told import Props, Resource, declared
+from tests.oracle.declared import declared
+from tests.oracle.told import Props, Resource
 from vre.policy import Address
 
 CLOUD = {"provider": "aws", "region": "eu-west-1"}

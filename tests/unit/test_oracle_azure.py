@@ -11,7 +11,8 @@ from tests.oracle import mutate
 from tests.oracle.azure import FIREWALL, INTERFACE, PLATFORM, SUBNET, Told, evaluator, faults
 from tests.oracle.compare import assert_agree, differences
 from tests.oracle.configs import Case, case, cases
-from tests.oracle.told import Props, Resource, declared
+from tests.oracle.declared import declared
+from tests.oracle.told import Props, Resource
 from vre.clouds.azure import security_rules
 
 CLOUD = {

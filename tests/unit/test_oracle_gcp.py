@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from tests.oracle import gcp, mutate, ports
 from tests.oracle.compare import IN, OUT, Flow, assert_agree, differences
 from tests.oracle.configs import KEY, Case, case, cases
+from tests.oracle.declared import declared
 from tests.oracle.peers import Peer
-from tests.oracle.told import Props, Resource, declared
+from tests.oracle.told import Props, Resource
 from vre.inventory import Machine
 from vre.policy import Role
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from tests.oracle import mutate, openstack
 from tests.oracle.compare import assert_agree, differences
 from tests.oracle.configs import KEY, Case, case, cases
-from tests.oracle.told import Props, Resource, declared
+from tests.oracle.declared import declared
+from tests.oracle.told import Props, Resource
 
 CLOUD = {
     "provider": "openstack",

@@ -12,6 +12,7 @@ import pytest
 from vre.artifacts.containers import Containers
 from vre.image import packed
 from vre.image.recipe import Folder, Programs, Recipe, load
+from vre.machine.software import HOME
 from vre.progress import silent
 from vre.provider import software
 from vre.provider.handler import Context
@@ -49,7 +50,7 @@ def listed(folder: Path) -> set[str]:
 
 
 def test_the_archive_holds_everything_but_what_a_disk_of_ours_starts_with(archive: Path) -> None:
-    home = packed.HOME
+    home = HOME
     assert listed(archive) == {
         "etc/sysctl.d/90-vre.conf",
         "usr/share/vre/images.json",

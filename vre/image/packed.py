@@ -7,12 +7,11 @@ from pathlib import Path
 from vre.artifacts.containers import Containers
 from vre.image import bake, importer, listing, root
 from vre.image.recipe import Recipe
+from vre.machine.software import HOME
 from vre.progress import Report
 from vre.run import run
 
 TAR = "software.tar.zst"
-HOME = "var/lib/vre/software"
-"""Where on the machine lies what only the set-up needs."""
 SCRIPT = Path(__file__).with_name("adopt.py")
 
 

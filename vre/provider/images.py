@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from vre.artifacts import oci
 from vre.errors import Finding
-from vre.image.importer import PINNED
 from vre.machine.ssh import Connection, Shell, Unreachable, wait
 from vre.paths import project
 from vre.provider.handler import Context, Found, Handler, Props
@@ -120,6 +119,8 @@ def listed(said: str) -> dict[str, str]:
 
     An image without the last label was not brought to the end.
     """
+    from vre.image.importer import PINNED  # beside all that builds images, which takes long to import
+
     lines = [line.split() for line in said.splitlines()[1:] if PINNED in line]
     return {words[0]: words[2] for words in lines if len(words) > 2}
 

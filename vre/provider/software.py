@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from vre.errors import Finding
-from vre.image.packed import HOME
+from vre.machine.software import HOME
 from vre.machine.ssh import Connection, Shell, Unreachable, wait
 from vre.provider.handler import Context, Found, Handler, Props
 

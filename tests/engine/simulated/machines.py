@@ -14,7 +14,7 @@ from tests.engine.simulated.noted import CloudError, noted
 from tests.engine.simulated.store import Asked, Cloud, Thing
 from vre.cluster import kubeadm as configuration
 from vre.cluster import nodes
-from vre.provider import cloudflare, crypto, door, files, images, kubeadm, machine, objects, registry, software
+from vre.provider import crypto, door, files, images, kubeadm, machine, objects, registry, software
 from vre.provider.faults import Fault
 from vre.provider.handler import Context, Found, Handler, Props
 from vre.provider.operations import Kept, Request
@@ -148,14 +148,6 @@ class Objects(Simulated, objects.Objects):
         return str(inputs["name"])
 
 
-class Rule(Simulated, cloudflare.Rule):
-    """A rule of a zone."""
-
-    def identity(self, inputs: Props) -> str:
-        """Take the zone, and what the rule is found again by."""
-        return f"{inputs['zone']}/{inputs['phase']}/{inputs['ref']}"
-
-
 class Door(Simulated, door.Door):
     """A door that answers at once."""
 
@@ -169,16 +161,20 @@ class Door(Simulated, door.Door):
 
 
 HANDLERS: tuple[type[Handler], ...] = (
-    Machine, Files, Software, Images, ControlPlane, Node, Worker, Objects, Rule, Door,
+    Machine, Files, Software, Images, ControlPlane, Node, Worker, Objects, Door,
 )  # fmt: skip
-KEPT = tuple(handler.token for handler in HANDLERS)
+RULE = "vre:cloudflare:Rule"
+KEPT = (*(handler.token for handler in HANDLERS), RULE)
 
 
 def find(name: str) -> Handler:
     """Return the handler of a resource type, the simulated one where there is one."""
     # Where a stand-in for Cloudflare's REST API answers (cloudflare.py), the rules are the real handler's.
-    there = {Rule} if os.environ.get("CLOUDFLARE_BASE_URL") else set()
-    simulated = {handler.token: handler for handler in HANDLERS if handler not in there}
+    if name == RULE and not os.environ.get("CLOUDFLARE_BASE_URL"):
+        from tests.engine.simulated.rules import Rule  # with the API's client, only where there are rules
+
+        return Rule()
+    simulated = {handler.token: handler for handler in HANDLERS}
     return simulated[name]() if name in simulated else registry.handler(name)
 
 
