@@ -13,10 +13,10 @@ def main() -> None:
     """
     gc.disable()
     try:
-        from vre import sdk
+        from vre import quiet
         from vre.launch import launch
 
-        sdk.hush()
+        quiet.hush()
         launch()
     except VreError as error:
         # The engine prints a RunError's message alone; anything else would be a traceback.

@@ -89,8 +89,8 @@ def _untidied() -> Iterator[None]:
 
 def fresh(cloud: str, workers: int) -> Took:
     """Do the same in a process of its own, as the program does: what an earlier run left makes the next one slower."""
-    # What is imported, with the first machine, is no machine's.
-    text = f"took = declared({cloud!r}, 1) and declared({cloud!r}, {workers}); print(took.own, took.whole)"
+    first = f"declared({cloud!r}, 1)"  # what is imported is not a machine's
+    text = f"{first}; took = declared({cloud!r}, {workers}); print(took.own, took.whole)"
     own, whole = _told(text).split()
     return Took(own=float(own), whole=float(whole))
 

@@ -5,7 +5,6 @@ that is not where its spelling says has the package imported as it is: slower, n
 """
 
 import importlib
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +12,6 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any
-
-import pulumi
 
 from vre import sdk_classes
 
@@ -29,20 +26,6 @@ def slim() -> None:
     """Have what is imported of the SDKs from now on be no more than is used."""
     if not any(isinstance(each, _Finder) for each in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
-
-
-def hush() -> None:
-    """Have Pulumi's SDK keep to itself what only its own developers read: `VRE_DEBUG` set has it told as ever.
-
-    It sends four lines for each resource, each a call to the engine that all else waits for, and the engine shows them
-    to `--debug` alone.
-    """
-    if not os.environ.get("VRE_DEBUG"):
-        pulumi.log.debug = _nothing
-
-
-def _nothing(*_: Any, **__: Any) -> None:
-    """Stand for what is not told."""
 
 
 def places(name: str) -> Iterator[str]:
@@ -70,7 +53,7 @@ class _Finder(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         root, _, rest = fullname.partition(".")
-        if not (fullname in FLAT or (root in ROOTS + FLAT and rest)):
+        if not (root in FLAT or (root in ROOTS and rest)):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is None or not isinstance(spec.loader, SourceFileLoader):

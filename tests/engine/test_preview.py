@@ -23,6 +23,12 @@ HEAVY = ("pulumi_aws", "pulumi_gcp", "pulumi_azure_native", "pulumi_openstack", 
 MEMORY = 250 * 1024  # KiB; the SDK alone takes 50 MiB, a cloud's would add as much again
 
 
+def _have_stack(engine: Engine) -> None:
+    """Have the stack `seen`, which the first test that wants it makes."""
+    if not (engine.checkout.path / "stacks" / "Pulumi.seen.yaml").exists():
+        engine.stack("seen", STACK)
+
+
 def test_the_default_stack_can_be_previewed_with_nothing_launched(engine: Engine) -> None:
     told = engine.pulumi("stack", "init", "local", "--secrets-provider", "passphrase")
     assert told.code == 0, told.text
@@ -48,14 +54,12 @@ def test_a_given_password_is_shown_nowhere(engine: Engine) -> None:
         assert "PRIVATE KEY" not in told.text
     kept = [engine.checkout.path / "stacks", engine.checkout.state]
     files = [file for folder in kept for file in folder.rglob("*") if file.is_file()]
-    logs = engine.checkout.state / "engine" / "logs"
-    assert any(logs in file.parents for file in files)
+    assert any(engine.checkout.logs in file.parents for file in files)
     assert [file for file in files if search.inside(SECRET, file.read_bytes())] == []
 
 
 def test_a_second_machine_is_in_the_preview(engine: Engine) -> None:
-    if not (engine.checkout.path / "stacks" / "Pulumi.seen.yaml").exists():
-        engine.stack("seen", STACK)
+    _have_stack(engine)
     told = engine.preview("seen", "--json")
     kinds = [step["newState"]["type"] for step in json.loads(told.text)["steps"]]
     assert kinds.count("vre:libvirt:Domain") == 2
@@ -63,8 +67,7 @@ def test_a_second_machine_is_in_the_preview(engine: Engine) -> None:
 
 
 def test_what_the_sdk_tells_its_own_developers_is_sent_when_asked_for(engine: Engine) -> None:
-    if not (engine.checkout.path / "stacks" / "Pulumi.seen.yaml").exists():
-        engine.stack("seen", STACK)
+    _have_stack(engine)
     quiet = engine.preview("seen", "--debug")
     told = engine.pulumi("preview", "--stack", "seen", "--debug", env={"VRE_DEBUG": "1"})
     assert (quiet.code, told.code) == (0, 0), told.text

@@ -4,15 +4,15 @@ import base64
 import json
 import threading
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.unpacked import unpacked
+
 SEALED = "1b47061264138c4ac30d75fd1eb44270"
 MARK = "4dabf18193072939515e22adb298388d"
-GZIP = b"\x1f\x8b"
 SHORTEST = 10  # characters: less occurs by accident
 
 
@@ -64,8 +64,7 @@ def holding(files: Iterable[Path], wanted: Iterable[str]) -> dict[str, list[str]
             content = file.read_bytes()
         except OSError:
             continue
-        with suppress(zlib.error):
-            content += zlib.decompressobj(wbits=31).decompress(content) if content.startswith(GZIP) else b""
+        content += unpacked(content)
         seen = [mark[:6].decode() + "…" for mark in marks if mark in content]
         if seen:
             found[str(file)] = seen

@@ -50,15 +50,14 @@ def listed(folder: Path) -> set[str]:
 
 
 def test_the_archive_holds_everything_but_what_a_disk_of_ours_starts_with(archive: Path) -> None:
-    home = HOME
     assert listed(archive) == {
         "etc/sysctl.d/90-vre.conf",
         "usr/share/vre/images.json",
-        f"{home}/adopt.py",
-        f"{home}/importer.py",
-        f"{home}/layout/index.json",
-        f"{home}/packages/kubelet_1-1_amd64.deb",
-        f"{home}/task.json",
+        f"{HOME}/adopt.py",
+        f"{HOME}/importer.py",
+        f"{HOME}/layout/index.json",
+        f"{HOME}/packages/kubelet_1-1_amd64.deb",
+        f"{HOME}/task.json",
     }
     assert json.loads((archive / "images.json").read_text()) == {"pause": "localhost/vre/pause:1@sha256:00"}
 

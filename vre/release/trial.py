@@ -58,6 +58,11 @@ class Checkout:
         """Where the engine keeps its state."""
         return Path(self.env["PULUMI_BACKEND_URL"].removeprefix("file://"))
 
+    @property
+    def logs(self) -> Path:
+        """Where the engine keeps the logs of its own runs."""
+        return Path(self.env["PULUMI_HOME"]) / "logs"
+
     def stack(self, name: str, text: str) -> Path:
         """Write a stack file."""
         file = self.path / "stacks" / f"Pulumi.{name}.yaml"

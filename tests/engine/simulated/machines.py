@@ -160,11 +160,11 @@ class Door(Simulated, door.Door):
         return {"answered": "2026-01-01T00:00:00+00:00"}
 
 
-HANDLERS: tuple[type[Handler], ...] = (
-    Machine, Files, Software, Images, ControlPlane, Node, Worker, Objects, Door,
-)  # fmt: skip
+SIMULATED: dict[str, type[Handler]] = {
+    each.token: each for each in (Machine, Files, Software, Images, ControlPlane, Node, Worker, Objects, Door)
+}
 RULE = "vre:cloudflare:Rule"
-KEPT = (*(handler.token for handler in HANDLERS), RULE)
+KEPT = (*SIMULATED, RULE)
 
 
 def find(name: str) -> Handler:
@@ -174,8 +174,7 @@ def find(name: str) -> Handler:
         from tests.engine.simulated.rules import Rule  # with the API's client, only where there are rules
 
         return Rule()
-    simulated = {handler.token: handler for handler in HANDLERS}
-    return simulated[name]() if name in simulated else registry.handler(name)
+    return SIMULATED[name]() if name in SIMULATED else registry.handler(name)
 
 
 class Recorder(Servicer):

@@ -2,17 +2,15 @@
 
 import base64
 import binascii
-import contextlib
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.engine.simulated.lifecycle import Life
+from tests.unpacked import GZIP, unpacked
 
 SHORTEST = 16  # characters of base64 that are worth a look
-GZIP = b"\x1f\x8b"
 DEEPEST = 4  # wrappings
 ENCRYPTED = b"PLOG"  # how a log of the engine's begins that was encrypted
 
@@ -23,11 +21,10 @@ def places(life: Life, text: str) -> list[str]:
     `log` is a log of the engine's own: it keeps one of every run, encrypted as soon as it has the stack's key.
     """
     kept = life.engine.checkout
-    found = [f"state: {file.name}" for file in _files(kept.backend) if inside(text, file.read_bytes())]
-    found += [f"file: {file.name}" for file in _files(kept.path / "stacks") if inside(text, file.read_bytes())]
-    logs = _files(kept.state / "engine" / "logs")
-    assert logs, "the engine keeps its logs elsewhere"
-    found += [f"log: {file.name}" for file in logs if inside(text, file.read_bytes())]
+    folders = {"state": kept.backend, "file": kept.path / "stacks", "log": kept.logs}
+    assert _files(kept.logs), "the engine keeps its logs elsewhere"
+    files = [(what, file) for what, folder in folders.items() for file in _files(folder)]
+    found = [f"{what}: {file.name}" for what, file in files if inside(text, file.read_bytes())]
     found += [f"said: run {number}" for number, said in enumerate(life.said) if text in said]
     return [*found, *sent(life, text)]
 
@@ -62,10 +59,8 @@ def unwrapped(data: bytes, depth: int = 0) -> Iterator[bytes]:
     yield data
     if depth == DEEPEST or data.startswith(ENCRYPTED):
         return
-    if data[:2] == GZIP:
-        with contextlib.suppress(zlib.error):
-            # Of what was cut short, such as the log of a killed run, that which is there.
-            yield from unwrapped(zlib.decompressobj(wbits=31).decompress(data), depth + 1)
+    if data.startswith(GZIP):
+        yield from unwrapped(unpacked(data), depth + 1)
     elif len(data) >= SHORTEST:
         try:
             yield from unwrapped(base64.b64decode(data.strip(), validate=True), depth + 1)
